@@ -1,0 +1,125 @@
+"""A packet on its way through the script: one Frame, lazy views of its payload, its effects.
+
+Script values are `str`, `int` and `None` (null).  Text is UTF-8 decoded with "surrogateescape",
+so that bytes which are no UTF-8 come out again as they came in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from homerd.wire.hep import Frame
+from homerd.wire.sip import SipMessage
+
+Value = str | int | None
+
+SIP = 1  # HEP payload type, chunk 0x000b
+
+
+class Sink(Protocol):
+    """What a packet needs of the thing it emits to."""
+
+    name: str
+
+    def add(self, record: Any) -> None:  # a record is whatever the sink's own plugin builds
+        """Take one record; never waits."""
+
+
+class RunState:
+    """What outlives a packet: `$var`, the script's clock, where its log lines go.
+
+    Each worker has one for its packets and one for each of its timers, as Kamailio's processes
+    have.  clock_offset is seconds added to the wall clock, moved by `{"wait": s}` in replay.
+    """
+
+    __slots__ = ("clock_offset", "debug", "log", "variables")
+
+    def __init__(self, log: Callable[[int, str], None], debug: int = 0) -> None:
+        self.variables: defaultdict[str, str | int] = defaultdict(int)
+        self.clock_offset = 0.0
+        self.log = log
+        self.debug = debug
+
+    def now(self) -> float:
+        """Seconds since 1970 by the script's clock."""
+        return time.time() + self.clock_offset
+
+
+class Packet:
+    """One captured packet.
+
+    rc: what the last function or route returned.
+    effects: (sink, record) pairs in the order they were emitted.
+    scratch: whatever plugins keep with the packet (AVPs, flags, the cached time), by their name.
+    """
+
+    __slots__ = ("_scratch", "_sip", "effects", "frame", "rc", "returned", "state", "variables")
+
+    def __init__(self, frame: Frame, state: RunState) -> None:
+        self.frame = frame
+        self.state = state
+        self.variables = state.variables
+        self.effects: list[tuple[Sink, Any]] = []
+        self.rc = 0
+        self.returned = False
+        self._sip: SipMessage | None = None
+        self._scratch: dict[str, Any] | None = None
+
+    @property
+    def sip(self) -> SipMessage:
+        """The payload read as SIP; a message without any field when it is not SIP."""
+        if self._sip is None:
+            self._sip = SipMessage(self.frame.payload)
+        return self._sip
+
+    @property
+    def scratch(self) -> dict[str, Any]:
+        """The place of plugins to keep what lives as long as the packet."""
+        if self._scratch is None:
+            self._scratch = {}
+        return self._scratch
+
+    @property
+    def src_ip(self) -> str:
+        """Source address of the captured packet as text, "" when unknown."""
+        return self.frame.src_ip
+
+    @property
+    def dst_ip(self) -> str:
+        """Destination address of the captured packet as text, "" when unknown."""
+        return self.frame.dst_ip
+
+    @property
+    def call_id(self) -> str:
+        """Call-ID of the SIP message, else the correlation id, else ""."""
+        return self.sip.call_id or self.frame.correlation_id or ""
+
+    @property
+    def seconds(self) -> int:
+        """When the packet was captured; when it was received if the envelope does not say."""
+        return self.frame.seconds or int(self._received())
+
+    @property
+    def micros(self) -> int:
+        """Microseconds that belong to `seconds`; may exceed a million, as on the wire."""
+        return self.frame.micros if self.frame.seconds else int(self._received() % 1 * 1_000_000)
+
+    def _received(self) -> float:
+        scratch = self.scratch
+        if "received" not in scratch:
+            scratch["received"] = self.state.now()
+        received: float = scratch["received"]
+        return received
+
+    def emit(self, sink: Sink, record: Any) -> bool:
+        """Hand *record* to *sink* when the script is done with the packet."""
+        self.effects.append((sink, record))
+        return True
+
+    def log(self, level: int, text: str) -> None:
+        """Print *text* when *level* (Kamailio's numbers, -5 alert to 3 debug) is wanted."""
+        if level <= self.state.debug:
+            self.state.log(level, text)
