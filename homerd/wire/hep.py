@@ -1,0 +1,644 @@
+"""HEP versions 1, 2 and 3: capture envelopes to and from bytes.
+
+Nothing here reads a socket, a clock or a setting.  Lengths are checked before they are used, so
+any bytes give a Frame or a DecodeError whose reason is one of REASONS.
+Source: HEP3 Network Protocol Specification, rev. 37, and what agents send in its name.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from ipaddress import IPv6Address
+from struct import Struct, pack
+from typing import Any
+
+from homerd.errors import DecodeError
+
+REASONS = (
+    "truncated",
+    "bad_total_length",
+    "truncated_chunk_header",
+    "bad_chunk_length",
+    "chunk_overrun",
+    "bad_chunk_size",
+    "decompress_failed",
+    "decompress_too_large",
+    "bad_family",
+    "not_hep",
+    "bad_magic",
+)
+
+IPV4, IPV6 = 2, 10
+SIP = 1
+INFLATE_LIMIT = 1 << 20
+
+_MAGICS = (b"HEP3", b"EEP3", b"EEP1")
+_GZIP = b"\x1f\x8b"
+_IPV6_NUMBERS = frozenset({10, 23, 24, 26, 28, 30})  # AF_INET6 as the senders' systems number it
+
+# The generic chunks beyond the core: type -> (name, bytes), 0 bytes for text.
+_NAMED = {
+    0x0D: ("keepalive", 2),
+    0x12: ("vlan", 2),
+    0x13: ("node_name", 0),
+    0x14: ("src_mac", 8),
+    0x15: ("dst_mac", 8),
+    0x16: ("ether_type", 2),
+    0x17: ("tcp_flags", 1),
+    0x18: ("ip_tos", 1),
+    0x20: ("mos", 2),
+    0x21: ("r_factor", 2),
+    0x22: ("geo", 0),
+    0x23: ("jitter", 4),
+    0x24: ("transaction_type", 0),
+    0x25: ("payload_json_keys", 0),
+    0x26: ("tags", 0),
+    0x27: ("tag_type", 2),
+    0x28: ("event_type", 2),
+    0x29: ("group_id", 0),
+}
+_NAMED_TYPES = {name: (kind, size) for kind, (name, size) in _NAMED.items()}
+_CORE_SIZES = {1: 1, 2: 1, 3: 4, 4: 4, 5: 16, 6: 16, 7: 2, 8: 2, 9: 4, 10: 4, 11: 1, 12: 4}
+
+_chunk_header = Struct(">IH").unpack_from  # vendor and type in one number, length
+_u16 = Struct(">H").unpack_from
+_u32 = Struct(">I").unpack_from
+_old_time_le = Struct("<IIH").unpack_from
+_old_time_be = Struct(">IIH").unpack_from
+
+# A packed time header is followed at once by the first line of the payload.
+_FIRST_LINE = re.compile(
+    rb"(?:INVITE|ACK|BYE|CANCEL|OPTIONS|REGISTER|PRACK|SUBSCRIBE|NOTIFY|PUBLISH|INFO|REFER"
+    rb"|MESSAGE|UPDATE|SIP/2\.0) "
+)
+
+
+class Frame:
+    """What a capture envelope says of one packet.
+
+    family: 2 or 10, 0 when unknown.  src, dst: packed addresses, b"" when missing.
+    seconds: 0 when the envelope does not tell the time.  micros: may exceed a million.
+    payload_type: chunk 0x000b, None when missing.
+    warnings: what was odd and let pass.  raw: the datagram as it came, b"" when there was none.
+    extra: the rarer chunks by name, with "vendor_chunks", "unknown_chunks" and "compressed".
+    """
+
+    __slots__ = (
+        "auth_key",
+        "capture_id",
+        "correlation_id",
+        "dst",
+        "dst_port",
+        "extra",
+        "family",
+        "micros",
+        "payload",
+        "payload_type",
+        "protocol",
+        "raw",
+        "seconds",
+        "src",
+        "src_port",
+        "version",
+        "warnings",
+    )
+
+    def __init__(
+        self,
+        version: int = 3,
+        family: int = 0,
+        protocol: int = 0,
+        src: bytes = b"",
+        dst: bytes = b"",
+        src_port: int = 0,
+        dst_port: int = 0,
+        seconds: int = 0,
+        micros: int = 0,
+        payload_type: int | None = None,
+        capture_id: int | None = None,
+        auth_key: str | None = None,
+        correlation_id: str | None = None,
+        payload: bytes = b"",
+        raw: bytes = b"",
+        warnings: Sequence[str] = (),
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        self.version = version
+        self.family = family
+        self.protocol = protocol
+        self.src = src
+        self.dst = dst
+        self.src_port = src_port
+        self.dst_port = dst_port
+        self.seconds = seconds
+        self.micros = micros
+        self.payload_type = payload_type
+        self.capture_id = capture_id
+        self.auth_key = auth_key
+        self.correlation_id = correlation_id
+        self.payload = payload
+        self.raw = raw
+        self.warnings = warnings
+        self.extra = extra
+
+    def __repr__(self) -> str:
+        return (
+            f"<Frame v{self.version} {self.src_ip}:{self.src_port} > {self.dst_ip}:{self.dst_port}"
+            f" type {self.payload_type}, {len(self.payload)} bytes>"
+        )
+
+    @property
+    def src_ip(self) -> str:
+        """The source address as text, "" when missing."""
+        return address_text(self.src)
+
+    @property
+    def dst_ip(self) -> str:
+        """The destination address as text, "" when missing."""
+        return address_text(self.dst)
+
+    @property
+    def has_time(self) -> bool:
+        """Whether the envelope told when the packet was captured."""
+        return self.seconds != 0
+
+    @property
+    def vendor_chunks(self) -> list[tuple[int, int, bytes]]:
+        """(vendor, type, body) of every chunk that is not generic."""
+        return self.extra.get("vendor_chunks", []) if self.extra else []
+
+    @property
+    def unknown_chunks(self) -> list[tuple[int, bytes]]:
+        """(type, body) of the generic chunks homerd has no name for, or that had a wrong size."""
+        return self.extra.get("unknown_chunks", []) if self.extra else []
+
+    @property
+    def compressed(self) -> str | None:
+        """How the payload was packed: "gzip", "zlib", "deflate", or None."""
+        return self.extra.get("compressed") if self.extra else None
+
+
+class Framer:
+    """Cuts a TCP stream into HEP3 frames.
+
+    fault: set once the stream can no longer be followed; the connection is to be closed.
+    """
+
+    __slots__ = ("_buffer", "fault")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self.fault: DecodeError | None = None
+
+    @property
+    def pending(self) -> int:
+        """How many bytes of an unfinished frame are kept."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take what was read; give the frames that are now whole, also those before a fault."""
+        frames: list[bytes] = []
+        if self.fault is not None:
+            return frames
+        buffer = self._buffer
+        buffer += data
+        start, size = 0, len(buffer)
+        while start < size:
+            if buffer[start] in b"\r\n":  # keep-alives between frames
+                start += 1
+                continue
+            magic = bytes(buffer[start : start + 4])
+            if magic not in _MAGICS:
+                if not _starts_magic(magic):
+                    self.fault = DecodeError("bad_magic", start)
+                break
+            if size - start < 6:
+                break
+            total: int = _u16(buffer, start + 4)[0]
+            if total < 6:
+                self.fault = DecodeError("bad_total_length", start + 4)
+                break
+            if size - start < total:
+                break
+            frames.append(bytes(buffer[start : start + total]))
+            start += total
+        if self.fault is not None:
+            buffer.clear()
+        else:
+            del buffer[:start]
+        return frames
+
+
+def decode(data: bytes) -> Frame:
+    """Read one datagram of any version, or such a datagram in a gzip envelope.
+
+    Raises DecodeError with the offset of the fault.
+    """
+    if data[:4] in _MAGICS:
+        return _decode3(data, data)
+    if data[:2] != _GZIP:
+        return _decode_old(data, data)
+    inner, _ = _inflate(data, 0)
+    frame = _decode3(inner, data) if inner[:4] in _MAGICS else _decode_old(inner, data)
+    frame.warnings = [*frame.warnings, "gzip_envelope"]
+    return frame
+
+
+def encode(frame: Frame, version: int = 3) -> bytes:
+    """Write *frame*; versions 1 and 2 carry SIP only and fewer fields."""
+    if version == 3:
+        return assemble(_chunks(frame))
+    family = _wire_family(frame)
+    head = pack(
+        ">BBBBHH",
+        version,
+        8 + 2 * len(frame.src),
+        family,
+        frame.protocol,
+        frame.src_port,
+        frame.dst_port,
+    )
+    if version == 1:
+        return head + frame.src + frame.dst + frame.payload
+    capture_id = (frame.capture_id or 0) & 0xFFFF
+    time = pack("<IIHH", frame.seconds, frame.micros, capture_id, 0)
+    return head + frame.src + frame.dst + time + frame.payload
+
+
+def assemble(chunks: Iterable[tuple[int, int, bytes]]) -> bytes:
+    """Make one HEP3 frame of (vendor, type, body) chunks, in their order."""
+    body = b"".join(
+        pack(">HHH", vendor, kind, len(data) + 6) + data for vendor, kind, data in chunks
+    )
+    return b"HEP3" + pack(">H", len(body) + 6) + body
+
+
+def to_dict(frame: Frame) -> dict[str, Any]:
+    """Everything the envelope said, as plain values; None for what it did not say."""
+    told: dict[str, Any] = {
+        "version": frame.version,
+        "warnings": list(frame.warnings),
+        "ip_family": chunk(frame, 1),
+        "ip_proto": chunk(frame, 2),
+        "src_ip": frame.src_ip or None,
+        "dst_ip": frame.dst_ip or None,
+        "src_port": chunk(frame, 7),
+        "dst_port": chunk(frame, 8),
+        "ts_sec": chunk(frame, 9),
+        "ts_usec": chunk(frame, 10),
+        "ts_us": frame.seconds * 1_000_000 + frame.micros if frame.seconds else None,
+        "proto_type": frame.payload_type,
+        "capture_id": frame.capture_id,
+    }
+    if frame.auth_key is not None:
+        told["auth_key"] = frame.auth_key
+    if frame.correlation_id is not None:
+        told["correlation_id"] = frame.correlation_id
+    told["payload_hex"] = None if "missing_payload" in frame.warnings else frame.payload.hex()
+    for name, value in (frame.extra or {}).items():
+        if name == "vendor_chunks":
+            told[name] = [{"vendor": v, "type": t, "hex": body.hex()} for v, t, body in value]
+        elif name == "unknown_chunks":
+            told[name] = [{"type": t, "hex": body.hex()} for t, body in value]
+        elif name != "ip_family":
+            told[name] = value
+    return told
+
+
+def chunk(frame: Frame, kind: int) -> int | str | None:
+    """The value of generic chunk *kind* as `$hep(0x…)` gives it, None when it was not sent.
+
+    Addresses are text and belong to one family's chunks only; the payload is the inflated one.
+    """
+    value: int | str | None
+    if kind in (1, 2, 7, 8, 9, 10):
+        value = _number(frame, kind)
+        return value if value or _sent(frame, kind) else None
+    if kind in (3, 4, 5, 6):
+        packed = frame.src if kind in (3, 5) else frame.dst
+        return address_text(packed) if len(packed) == (4 if kind < 5 else 16) else None
+    if kind == 11:
+        return frame.payload_type
+    if kind == 12:
+        return frame.capture_id
+    if kind == 14:
+        return frame.auth_key
+    if kind == 15:
+        if "missing_payload" in frame.warnings:
+            return None
+        return frame.payload.decode("utf-8", "surrogateescape")
+    if kind == 17:
+        return frame.correlation_id
+    if kind in _NAMED and frame.extra:
+        value = frame.extra.get(_NAMED[kind][0])
+        return value
+    return None
+
+
+def pack_named(name: str, value: int | str) -> tuple[int, int, bytes]:
+    """The chunk that carries one of `Frame.extra`'s named values."""
+    kind, size = _NAMED_TYPES[name]
+    body = int(value).to_bytes(size, "big") if size else str(value).encode("utf-8")
+    return 0, kind, body
+
+
+@lru_cache(maxsize=16384)
+def address_text(packed: bytes) -> str:
+    """A packed address as text, IPv6 in the form of RFC 5952; "" for anything else."""
+    if len(packed) == 4:
+        return ".".join(map(str, packed))
+    return str(IPv6Address(packed)) if len(packed) == 16 else ""
+
+
+def _decode3(data: bytes, raw: bytes) -> Frame:
+    """magic(4) total(u16), then chunks: vendor(u16) type(u16) length(u16) body(length - 6)."""
+    if len(data) < 6:
+        raise DecodeError("truncated", len(data))
+    total: int = _u16(data, 4)[0]
+    if total < 6:
+        raise DecodeError("bad_total_length", 4)
+    if total > len(data):
+        raise DecodeError("truncated", len(data))
+    family = protocol = src_port = dst_port = seconds = micros = 0
+    src4 = dst4 = src6 = dst6 = b""
+    payload_type = capture_id = auth_key = correlation_id = payload = None
+    extra: dict[str, Any] | None = None
+    packed = False
+    warnings: list[str] = []
+    offset = 6
+    last = total - 6
+    while offset <= last:
+        kind, length = _chunk_header(data, offset)
+        body = offset + 6
+        end = offset + length
+        if length < 6:
+            raise DecodeError("bad_chunk_length", offset + 4)
+        if end > total:
+            raise DecodeError("chunk_overrun", offset + 4)
+        if 0 < kind < 13:
+            if length - 6 != _CORE_SIZES[kind]:
+                raise DecodeError("bad_chunk_size", offset + 4)
+            if kind == 1:
+                family = data[body]
+            elif kind == 2:
+                protocol = data[body]
+            elif kind == 3:
+                src4 = data[body:end]
+            elif kind == 4:
+                dst4 = data[body:end]
+            elif kind == 5:
+                src6 = data[body:end]
+            elif kind == 6:
+                dst6 = data[body:end]
+            elif kind == 7:
+                (src_port,) = _u16(data, body)
+            elif kind == 8:
+                (dst_port,) = _u16(data, body)
+            elif kind == 9:
+                (seconds,) = _u32(data, body)
+            elif kind == 10:
+                (micros,) = _u32(data, body)
+            elif kind == 11:
+                payload_type = data[body]
+            else:
+                (capture_id,) = _u32(data, body)
+        elif kind == 15:
+            payload, packed = data[body:end], False
+        elif kind == 17:
+            correlation_id = _string(data[body:end])
+        elif kind == 14:
+            auth_key = _string(data[body:end])
+        elif kind == 16:
+            payload, packed = data[body:end], True
+        else:
+            if extra is None:
+                extra = {}
+            _keep(extra, warnings, kind, data[body:end])
+        offset = end
+    if offset != total:
+        raise DecodeError("truncated_chunk_header", offset)
+    if packed and payload is not None:
+        extra = extra or {}
+        payload, extra["compressed"] = _inflate(payload, 0)
+    frame = Frame(
+        3,
+        family,
+        protocol,
+        src4,
+        dst4,
+        src_port,
+        dst_port,
+        seconds,
+        micros,
+        payload_type,
+        capture_id,
+        auth_key,
+        correlation_id,
+        payload or b"",
+        raw,
+        warnings,
+        extra,
+    )
+    if family != IPV4 or not src4 or not dst4:
+        _choose_addresses(frame, warnings, src6, dst6)
+    if not seconds:
+        warnings.append("no_timestamp")
+    if payload_type is None:
+        warnings.append("missing_proto_type")
+    if not payload:
+        warnings.append("missing_payload" if payload is None else "empty_payload")
+    if total < len(data):
+        warnings.append("trailing_data")
+    return frame
+
+
+def _choose_addresses(frame: Frame, warnings: list[str], src6: bytes, dst6: bytes) -> None:
+    """The family chunk chooses the pair; a pair that is absent gives way to the other one."""
+    wire_family = frame.family
+    have4, have6 = bool(frame.src or frame.dst), bool(src6 or dst6)
+    if have6 and (wire_family in _IPV6_NUMBERS or not have4):
+        frame.src, frame.dst, frame.family = src6, dst6, IPV6
+    elif have4:
+        frame.family = IPV4
+    if not wire_family:
+        warnings.append("missing_family")
+    elif wire_family != frame.family:
+        frame.extra = {**(frame.extra or {}), "ip_family": wire_family}
+    if not frame.src or not frame.dst:
+        warnings.append("missing_address")
+
+
+def _keep(extra: dict[str, Any], warnings: list[str], kind: int, body: bytes) -> None:
+    """Keep a chunk that is rare: by its name, else as it came."""
+    vendor, kind = kind >> 16, kind & 0xFFFF
+    if vendor:
+        extra.setdefault("vendor_chunks", []).append((vendor, kind, body))
+        return
+    name, size = _NAMED.get(kind, ("", 0))
+    if name and not size:
+        extra[name] = _string(body)
+    elif name and size == len(body):
+        extra[name] = int.from_bytes(body, "big")
+    else:
+        if name:
+            warnings.append(f"bad_chunk_size:0x{kind:04x}")
+        extra.setdefault("unknown_chunks", []).append((kind, body))
+
+
+def _string(body: bytes) -> str:
+    """Text without its trailing NULs; Latin-1 when it is no UTF-8."""
+    body = body.rstrip(b"\0")
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return body.decode("latin-1")
+
+
+def _inflate(body: bytes, offset: int) -> tuple[bytes, str]:
+    """The unpacked bytes and how they were packed; only complete streams count."""
+    attempts = [("gzip", 31)] if body[:2] == _GZIP else [("zlib", 15), ("deflate", -15)]
+    for name, window in attempts:
+        stream = zlib.decompressobj(window)
+        try:
+            data = stream.decompress(body, INFLATE_LIMIT + 1)
+        except zlib.error:
+            continue
+        if len(data) > INFLATE_LIMIT:
+            raise DecodeError("decompress_too_large", offset)
+        if stream.eof:
+            return data, name
+    raise DecodeError("decompress_failed", offset)
+
+
+def _decode_old(data: bytes, raw: bytes) -> Frame:
+    """version length family protocol(u8) ports(u16) addresses, in version 2 a time, payload."""
+    version = data[0] if data else 0
+    if version not in (1, 2):
+        raise DecodeError("truncated" if _starts_magic(data) else "not_hep", 0)
+    size = len(data)
+    if size < 3:
+        raise DecodeError("truncated", size)
+    wire_family = data[2]
+    if wire_family != IPV4 and wire_family not in _IPV6_NUMBERS:
+        raise DecodeError("bad_family", 2)
+    width = 4 if wire_family == IPV4 else 16
+    body = 8 + 2 * width
+    if size < body:
+        raise DecodeError("truncated", size)
+    warnings: list[str] = []
+    frame = Frame(version, IPV4 if width == 4 else IPV6, raw=raw, warnings=warnings)
+    frame.protocol = data[3]
+    frame.src_port, frame.dst_port = _u16(data, 4)[0], _u16(data, 6)[0]
+    frame.src, frame.dst = data[8 : 8 + width], data[8 + width : body]
+    frame.payload_type = SIP
+    if wire_family != frame.family:
+        frame.extra = {"ip_family": wire_family}
+    if data[1] != body:
+        warnings.append("header_length")
+    if version == 2:
+        body = _read_time(frame, warnings, data, body)
+    payload = data[body:]
+    if payload.endswith(b"\0"):
+        payload = payload.rstrip(b"\0")
+        warnings.append("trailing_nul")
+    if not payload:
+        warnings.append("empty_payload")
+    frame.payload = payload
+    return frame
+
+
+def _read_time(frame: Frame, warnings: list[str], data: bytes, offset: int) -> int:
+    """seconds micros(u32) capture_id(u16) padding(u16); gives where the payload begins.
+
+    Numbers are in the sender's order: little endian unless only big endian makes sense.
+    """
+    rest = len(data) - offset
+    if rest < 10:
+        raise DecodeError("truncated", len(data))
+    frame.seconds, frame.micros, frame.capture_id = _old_time_le(data, offset)
+    if not _plausible(frame.seconds, frame.micros):
+        seconds, micros, capture_id = _old_time_be(data, offset)
+        if _plausible(seconds, micros):
+            frame.seconds, frame.micros, frame.capture_id = seconds, micros, capture_id
+            warnings.append("big_endian_time")
+        else:
+            warnings.append("implausible_timestamp")
+    if rest < 12 or _FIRST_LINE.match(data, offset + 10):
+        warnings.append("packed_timehdr")
+        return offset + 10
+    return offset + 12
+
+
+def _plausible(seconds: int, micros: int) -> bool:
+    return 946684800 <= seconds < 4102444800 and micros < 1_000_000  # the years 2000 to 2099
+
+
+def _starts_magic(data: bytes) -> bool:
+    return len(data) < 4 and any(magic.startswith(data) for magic in _MAGICS)
+
+
+def _wire_family(frame: Frame) -> int:
+    family: int = (frame.extra or {}).get("ip_family", frame.family)
+    return family
+
+
+def _number(frame: Frame, kind: int) -> int:
+    if kind == 1:
+        return _wire_family(frame)
+    if kind == 2:
+        return frame.protocol
+    if kind == 7:
+        return frame.src_port
+    if kind == 8:
+        return frame.dst_port
+    return frame.seconds if kind == 9 else frame.micros
+
+
+def _sent(frame: Frame, kind: int) -> bool:
+    """Whether a value that reads 0 was told as 0.  Walks the datagram again, as it is rare."""
+    if frame.version != 3:
+        return frame.version == 2 or kind < 9
+    data = frame.raw
+    if data[:2] == _GZIP:
+        data, _ = _inflate(data, 0)
+    offset, size = 6, len(data)
+    while offset + 6 <= size:
+        found, length = _chunk_header(data, offset)
+        if found == kind:
+            return True
+        offset += max(length, 6)
+    return False
+
+
+def _chunks(frame: Frame) -> Iterable[tuple[int, int, bytes]]:
+    """The chunks of *frame* in the order most agents send them."""
+    if wire_family := _wire_family(frame):
+        yield 0, 1, bytes([wire_family])
+    yield 0, 2, bytes([frame.protocol])
+    if frame.src:
+        yield 0, 3 if len(frame.src) == 4 else 5, frame.src
+    if frame.dst:
+        yield 0, 4 if len(frame.dst) == 4 else 6, frame.dst
+    yield 0, 7, pack(">H", frame.src_port)
+    yield 0, 8, pack(">H", frame.dst_port)
+    yield 0, 9, pack(">I", frame.seconds)
+    yield 0, 10, pack(">I", frame.micros)
+    if frame.payload_type is not None:
+        yield 0, 11, bytes([frame.payload_type])
+    if frame.capture_id is not None:
+        yield 0, 12, pack(">I", frame.capture_id)
+    if frame.correlation_id is not None:
+        yield 0, 17, frame.correlation_id.encode("utf-8", "surrogateescape")
+    if frame.auth_key is not None:
+        yield 0, 14, frame.auth_key.encode("utf-8", "surrogateescape")
+    for name, value in (frame.extra or {}).items():
+        if name in _NAMED_TYPES:
+            yield pack_named(name, value)
+    yield from frame.vendor_chunks
+    for kind, body in frame.unknown_chunks:
+        yield 0, kind, body
+    if "missing_payload" not in frame.warnings:
+        yield 0, 15, frame.payload
