@@ -8,6 +8,7 @@ hold headers of its own.  Source: RFC 3261 7 and 25; what agents send is read le
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from homerd.wire.uri import NameAddr, parameter, parse_name_addr, parse_uri, split_list
@@ -83,12 +84,26 @@ _VIA = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 
-_Address = tuple[str | None, str | None, str | None, str | None, str | None, str | None]
+# Hot path: the usual name-addr in one pattern, 1.1 µs where parse_name_addr, parse_uri and
+# parameter take 5.  Whatever it does not match is left to them.
+_SIP_URI = r"""(sips?:(?:([^@:;?<>\x00-\x20]+)(?::[^@<>\x00-\x20]*)?@)?
+    (\[[0-9A-Fa-f:.]+\]|[^\[:;?<>@,\x00-\x20]+)(?::([0-9]{1,5}))?(?:[;?][^<>@\x00-\x20]*)?)"""
+_NAME_ADDR = r"""[ \t]*((?:"[^"\\]*")?[^"<,;]*)<""" + _SIP_URI
+_USUAL_PARTY = re.compile(
+    _NAME_ADDR + r""">(?:;tag=([^;"\x00-\x20]+)(?:;[^"]*)?)?[ \t\r]*\Z""", re.VERBOSE
+).match
+_USUAL_CONTACT = re.compile(_NAME_ADDR + r""">(?:;([^",]*))?[ \t\r]*\Z""", re.VERBOSE).match
+_USUAL_URI = re.compile(_SIP_URI, re.VERBOSE).fullmatch
+
+# What scripts ask of a From, To or Contact body: name, uri, user, host, port, tag.
+_Address = Sequence[str | None]
 _NAME, _URI, _USER, _HOST, _PORT, _TAG = range(6)
-_NO_ADDRESS: _Address = (None, None, None, None, None, None)
+_NO_ADDRESS = (None,) * 6
 
 _Line = tuple[str | None, str | None, int | None, str | None]  # method, ruri, status, reason
 _NO_LINE: _Line = (None, None, None, None)
+
+_SOON = 48  # lines in which most heads end; the body behind them is not cut into lines
 
 
 class Via(NamedTuple):
@@ -114,30 +129,11 @@ class SipMessage:
     raw: the bytes as captured.  text: the same as text.
     """
 
-    __slots__ = (
-        "_contact",
-        "_end",
-        "_from",
-        "_index",
-        "_line",
-        "_ruri",
-        "_start",
-        "_to",
-        "raw",
-        "text",
-    )
+    __slots__ = ("_contact", "_from", "_index", "_line", "_ruri", "_to", "raw", "text")
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
-        self.text = text = raw.decode("utf-8", "surrogateescape")
-        start = 0
-        if text[:1] in ("\r", "\n"):
-            start = len(text) - len(text.lstrip("\r\n"))
-        # The head ends at the first empty line, whichever line ends the sender uses.
-        end = text.find("\n\r\n", start)
-        bare = text.find("\n\n", start, end + 1) if end >= 0 else text.find("\n\n", start)
-        self._start = start
-        self._end = bare if bare >= 0 else end
+        self.text = raw.decode("utf-8", "surrogateescape")
         self._line: _Line | None = None
         self._index: dict[str, str] | None = None
         self._from: _Address | None = None
@@ -203,7 +199,8 @@ class SipMessage:
     @property
     def from_name(self) -> str | None:
         """Display name of From, with its quotes."""
-        return (self._from or self._read_from())[_NAME]
+        name = (self._from or self._read_from())[_NAME]
+        return name.strip(" \t") or None if name else None
 
     @property
     def from_uri(self) -> str | None:
@@ -233,7 +230,8 @@ class SipMessage:
     @property
     def to_name(self) -> str | None:
         """Display name of To, with its quotes."""
-        return (self._to or self._read_to())[_NAME]
+        name = (self._to or self._read_to())[_NAME]
+        return name.strip(" \t") or None if name else None
 
     @property
     def to_uri(self) -> str | None:
@@ -350,14 +348,14 @@ class SipMessage:
     @property
     def body(self) -> str:
         """What follows the head; "" when there is nothing."""
-        if self._end < 0:
-            return ""
-        return self.text[self.text.index("\n", self._end + 1) + 1 :]
+        _, end = self._head()
+        return self.text[self.text.index("\n", end + 1) + 1 :] if end >= 0 else ""
 
     @property
     def complete(self) -> bool:
         """Whether Via, From, To, Call-ID and CSeq are all there."""
-        return self._headers().keys() >= _REQUIRED
+        index = self._read_index() if self._index is None else self._index
+        return index.keys() >= _REQUIRED
 
     def header(self, name: str) -> str | None:
         """Body of the first header *name*, given in any case or in its compact form."""
@@ -395,37 +393,79 @@ class SipMessage:
     def _first(self, key: str) -> str | None:
         index = self._index
         if index is None:
-            index = self._headers()
+            index = self._read_index()
         body = index.get(key)
         return body if body is None else body.strip(" \t\r")
 
-    def _headers(self) -> dict[str, str]:
-        """Lower-case long name → body of the first such header, blanks around it not yet cut."""
+    def _raw(self, key: str) -> str:
         index = self._index
         if index is None:
-            index = self._index = {}
-            names = _NAMES
-            for line in reversed(self._lines()):
-                name, _, body = line.partition(":")
-                index[names[name]] = body
+            index = self._read_index()
+        return index.get(key, "")
+
+    def _read_index(self) -> dict[str, str]:
+        """Lower-case long name → body of the first such header, blanks around it not yet cut.
+
+        Hot path: one walk over the lines, 2.5 µs for twelve headers; a search for the end of the
+        head and one for folded lines would add 1.5.
+        """
+        index: dict[str, str] = {}
+        self._index = index
+        if (self._line or self._read_line()) is _NO_LINE:
+            return index
+        text = self.text if self.text[:1] not in "\r\n" else self.text.lstrip("\r\n")
+        lines = text.split("\n", _SOON)
+        if len(lines) > _SOON and "\r" not in lines and "" not in lines:
+            lines = text.split("\n")
+        del lines[0]
+        spelled = _NAMES.get
+        for line in lines:
+            name, colon, body = line.partition(":")
+            key = spelled(name)
+            if key is None:
+                if not name or name == "\r":
+                    break
+                if name[0] in " \t":
+                    return self._read_folded_index()
+                if not colon:
+                    continue
+                key = _NAMES[name]
+            if key not in index:
+                index[key] = body
         return index
+
+    def _read_folded_index(self) -> dict[str, str]:
+        index: dict[str, str] = {}
+        self._index = index
+        for line in self._lines():
+            name, _, body = line.partition(":")
+            index.setdefault(_NAMES[name], body)
+        return index
+
+    def _head(self) -> tuple[int, int]:
+        """Where the first line begins and the line end before the empty line is, -1 if none."""
+        text = self.text
+        start = len(text) - len(text.lstrip("\r\n"))
+        end = text.find("\n\r\n", start)
+        bare = text.find("\n\n", start, end + 1) if end >= 0 else text.find("\n\n", start)
+        return start, bare if bare >= 0 else end
 
     def _lines(self) -> list[str]:
         """The header lines, unfolded; none when the first line is not SIP's."""
         if (self._line or self._read_line()) is _NO_LINE:
             return []
-        text, end = self.text, self._end
-        begin = text.find("\n", self._start)
+        text = self.text
+        start, end = self._head()
+        begin = text.find("\n", start)
         if begin < 0 or begin == end:
             return []
         head = text[begin + 1 : end] if end >= 0 else text[begin + 1 :]
-        if "\n " in head or "\n\t" in head:
-            # RFC 3261 7.3.1 lets a header continue on the next line.
-            head = _FOLD.sub(" ", head)
-        return [line for line in head.split("\n") if ":" in line]
+        # RFC 3261 7.3.1 lets a header continue on the next line.
+        return [line for line in _FOLD.sub(" ", head).split("\n") if ":" in line]
 
     def _read_line(self) -> _Line:
-        text, start = self.text, self._start
+        text = self.text
+        start = 0 if text[:1] not in ("\r", "\n") else len(text) - len(text.lstrip("\r\n"))
         stop = text.find("\n", start)
         line = text[start:] if stop < 0 else text[start:stop]
         parts = line.split(" ")
@@ -442,25 +482,32 @@ class SipMessage:
         return found
 
     def _read_ruri(self) -> _Address:
-        self._ruri = found = _read_uri(None, self.ruri, None)
+        ruri = self.ruri
+        usual = _USUAL_URI(ruri) if ruri else None
+        self._ruri = found = (None, *usual.groups()) if usual else _read_uri(None, ruri, None)
         return found
 
     def _read_from(self) -> _Address:
-        self._from = found = _read_address(self._first("from"))
+        body = self._raw("from")
+        usual = _USUAL_PARTY(body)
+        self._from = found = usual.groups() if usual else _read_address(body)
         return found
 
     def _read_to(self) -> _Address:
-        self._to = found = _read_address(self._first("to"))
+        body = self._raw("to")
+        usual = _USUAL_PARTY(body)
+        self._to = found = usual.groups() if usual else _read_address(body)
         return found
 
     def _read_contact(self) -> _Address:
-        body = self._first("contact")
-        if body == "*":
-            found: _Address = (None, "*", "*", None, None, None)
-        elif body and "," in body:
-            found = _read_address(split_list(body)[-1])
+        body = self._raw("contact")
+        found: _Address
+        if usual := _USUAL_CONTACT(body):
+            found = usual.groups()
+        elif body.strip(" \t\r") == "*":
+            found = (None, "*", "*", None, None, None)
         else:
-            found = _read_address(body)
+            found = _read_address((split_list(body) or [""])[-1])
         self._contact = found
         return found
 
@@ -470,22 +517,16 @@ def looks_like_sip(data: bytes) -> bool:
     return _START.match(data) is not None
 
 
-def _read_address(body: str | None) -> _Address:
+def _read_address(body: str) -> _Address:
+    body = body.strip(" \t\r")
     if not body:
         return _NO_ADDRESS
     name, uri, params = parse_name_addr(body)
-    tag = None
-    if params:
-        # Hot path: the tag alone and first, 0.1 µs where parameter() takes 1.5.
-        if params.startswith(";tag=") and '"' not in params:
-            tag = params[5:].partition(";")[0].strip(" \t")
-        else:
-            tag = parameter(params, "tag")
-    return _read_uri(name or None, uri, tag)
+    return _read_uri(name, uri, parameter(params, "tag"))
 
 
 def _read_uri(name: str | None, text: str | None, tag: str | None) -> _Address:
     uri = parse_uri(text) if text else None
     if uri is None:
         return (name, text or None, None, None, None, tag or None)
-    return (name, text, uri[1] or None, uri[3] or None, uri[4] or None, tag or None)
+    return (name, text, uri.user or None, uri.host or None, uri.port or None, tag or None)

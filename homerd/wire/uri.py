@@ -16,6 +16,7 @@ _PARAMETER = re.compile(
     r""";[ \t]*([^\s=;"]+)[ \t]*(?:=[ \t]*("(?:[^"\\]|\\.)*"?|[^;]*))?""", re.DOTALL
 )
 _PIECE = re.compile(r"""(?:"(?:[^"\\]|\\.)*"?|<[^>]*>?|[^,"<])+""", re.DOTALL)
+_QUOTED_NAME = re.compile(r"""[^"<]*"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 
 
 class Uri(NamedTuple):
@@ -91,9 +92,8 @@ def parse_uri(text: str) -> Uri | None:
 
 def parse_name_addr(text: str) -> NameAddr:
     """Read the first address of a From, To, Contact or similar body; lenient throughout."""
-    start = 0
-    if '"' in text:
-        start = _after_quotes(text)
+    quoted = _QUOTED_NAME.match(text)
+    start = quoted.end() if quoted else 0
     left = text.find("<", start)
     if left < 0:
         uri, semicolon, params = text.strip(" \t").partition(";")
@@ -143,13 +143,3 @@ def _parse_other(scheme: str, rest: str) -> Uri | None:
         user, _, host = rest.partition(":")
         return Uri(scheme, user, "", host, "", params, headers) if host else None
     return None
-
-
-def _after_quotes(text: str) -> int:
-    """Where a leading display name in quotes ends; 0 when there is none before the address."""
-    if text.find('"') > text.find("<") >= 0:
-        return 0
-    at = text.index('"') + 1
-    while at < len(text) and text[at] != '"':
-        at += 2 if text[at] == "\\" else 1
-    return at if at < len(text) else 0
