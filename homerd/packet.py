@@ -9,12 +9,25 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from homerd.wire.hep import Frame
 from homerd.wire.sip import SipMessage
 
 Value = str | int | None
+
+
+class Place(NamedTuple):
+    """Where in the script, as the operator sees it; line and column from 1."""
+
+    file: str
+    line: int
+    column: int = 0
+    route: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
 
 SIP = 1  # HEP payload type, chunk 0x000b
 
@@ -33,14 +46,23 @@ class RunState:
 
     Each worker has one for its packets and one for each of its timers, as Kamailio's processes
     have.  clock_offset is seconds added to the wall clock, moved by `{"wait": s}` in replay.
+    globals are the script's own (`group.field = value`).  report takes what failed while the script
+    went on (a division by zero, an endless loop) and where.
     """
 
-    __slots__ = ("clock_offset", "debug", "log", "variables")
+    __slots__ = ("clock_offset", "debug", "globals", "log", "report", "variables")
 
-    def __init__(self, log: Callable[[int, str], None], debug: int = 0) -> None:
+    def __init__(
+        self,
+        log: Callable[[int, str], None],
+        debug: int = 0,
+        report: Callable[[str, Place], None] | None = None,
+    ) -> None:
         self.variables: defaultdict[str, str | int] = defaultdict(int)
         self.clock_offset = 0.0
+        self.globals: dict[str, str | int] = {}
         self.log = log
+        self.report = report or _no_report
         self.debug = debug
 
     def now(self) -> float:
@@ -48,15 +70,20 @@ class RunState:
         return time.time() + self.clock_offset
 
 
+def _no_report(message: str, place: Place) -> None:
+    """Nobody asked to be told."""
+
+
 class Packet:
     """One captured packet.
 
     rc: what the last function or route returned.
+    route: the route block it runs through, "" before.
     effects: (sink, record) pairs in the order they were emitted.
     scratch: whatever plugins keep with the packet (AVPs, flags, the cached time), by their name.
     """
 
-    __slots__ = ("_scratch", "_sip", "effects", "frame", "rc", "returned", "state", "variables")
+    __slots__ = ("_scratch", "_sip", "effects", "frame", "rc", "returned", "route", "state", "variables")
 
     def __init__(self, frame: Frame, state: RunState) -> None:
         self.frame = frame
@@ -65,6 +92,7 @@ class Packet:
         self.effects: list[tuple[Sink, Any]] = []
         self.rc = 0
         self.returned = False
+        self.route = ""
         self._sip: SipMessage | None = None
         self._scratch: dict[str, Any] | None = None
 

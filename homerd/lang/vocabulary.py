@@ -65,6 +65,12 @@ class TextOrPv(str):
     """Annotation of a TEXT_OR_PV parameter."""
 
 
+class ConstantText(str):
+    """An argument that the script wrote as it is: no pseudo-variable had a part in it."""
+
+    __slots__ = ()
+
+
 class RouteName(str):
     """Annotation of a constant argument that names a `route[...]`; an unknown one is an error."""
 

@@ -1,0 +1,664 @@
+"""Nodes and a Vocabulary to bound nodes: names resolved, arguments counted, constants converted.
+
+Does what Kamailio's fixups do at load, and reports everything it finds.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from homerd.lang import nodes
+from homerd.lang.diagnostics import Diagnostics, did_you_mean
+from homerd.lang.posix import compile_posix
+from homerd.lang.preprocess import Tokens, string_places
+from homerd.lang.source import Span
+from homerd.lang.text import Applied, Reference, Text, TextError, first_reference, parse_reference, parse_text
+from homerd.lang.vocabulary import Kind, Parameter, ParameterKind, Vocabulary
+
+_ARITHMETIC = frozenset(("-", "*", "/", "mod", "&", "|", "^", "<<", ">>"))
+_RELATIONAL = frozenset(("<", ">", "<=", ">="))
+_LOGICAL = frozenset(("&&", "||"))
+_BARE_CALLS = frozenset(
+    ("set_reply_close", "set_reply_no_connect", "set_forward_close", "set_forward_no_connect",
+     "force_rport", "add_rport", "revert_uri", "userphone", "clear_branches")
+)  # fmt: skip
+_NUMERIC_KEYWORDS = frozenset(("src_port", "dst_port", "proto", "af", "msg:len", "snd_port", "to_port", "max_len"))
+_ADDRESS_KEYWORDS = frozenset(("src_ip", "dst_ip", "snd_ip", "to_ip"))
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """A function's argument as codegen.py compiles it.
+
+    how: "constant" (value), "text" (a Text, expanded), "str", "int" or "value" (an expression's
+    text, int or value), "readable" or "writable" (a Text of one Reference).
+    """
+
+    how: str
+    value: object
+
+
+@dataclass(slots=True)
+class Checked:
+    """What check.py learnt of a whole script.
+
+    routes: name -> block; events, requests and replies likewise.
+    """
+
+    routes: dict[str, nodes.Block] = field(default_factory=dict)
+    events: dict[str, nodes.Block] = field(default_factory=dict)
+    requests: list[nodes.Block] = field(default_factory=list)
+    replies: list[nodes.Block] = field(default_factory=list)
+    called: set[str] = field(default_factory=set)
+    calls_by_value: bool = False
+    reads_rc: bool = False
+
+
+def check(
+    script: nodes.Script,
+    tokens: Tokens,
+    vocabulary: Vocabulary,
+    diagnostics: Diagnostics,
+    elsewhere: Callable[[], Mapping[str, str]] | None = None,
+) -> Checked:
+    """Bind every name of *script*; what is wrong goes to *diagnostics*.
+
+    elsewhere: words of modules that are not loaded -> the module, for help; called on a fault only.
+    """
+    checker = _Checker(script, tokens, vocabulary, diagnostics, elsewhere or dict)
+    return checker.run()
+
+
+class _Checker:
+    def __init__(
+        self,
+        script: nodes.Script,
+        tokens: Tokens,
+        vocabulary: Vocabulary,
+        diagnostics: Diagnostics,
+        elsewhere: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self.script = script
+        self.tokens = tokens
+        self.vocabulary = vocabulary
+        self.diagnostics = diagnostics
+        self.elsewhere = elsewhere
+        self.checked = Checked()
+
+    def run(self) -> Checked:
+        blocks = [item for item in self.script.items if isinstance(item, nodes.Block)]
+        for block in blocks:
+            self.declare(block)
+        for block in blocks:
+            self.body(block.body)
+        self.warn_of_uncalled()
+        return self.checked
+
+    def declare(self, block: nodes.Block) -> None:
+        if block.kind == "request":
+            self.checked.requests.append(block)
+        elif block.kind == "reply":
+            self.checked.replies.append(block)
+        elif block.kind in ("route", "event"):
+            table = self.checked.routes if block.kind == "route" else self.checked.events
+            if block.name in table:
+                first = self.diagnostics.sources.find(table[block.name].name_span.line)
+                where = f"the first is at {first[0].name}:{first[1]}" if first else ""
+                kind = "route" if block.kind == "route" else "event_route"
+                self.diagnostics.add(
+                    "E205", f"{kind}[{block.name}] is defined twice", block.name_span, where
+                )
+            else:
+                table[block.name] = block
+
+    def warn_of_uncalled(self) -> None:
+        if self.checked.calls_by_value:
+            return
+        mentioned = "\n".join(
+            str(item.value) for item in self.script.items if isinstance(item, nodes.ModParamLine)
+        )
+        for name, block in self.checked.routes.items():
+            if name not in self.checked.called and name not in mentioned:
+                self.diagnostics.add("W902", f"route[{name}] is never called", block.name_span)
+
+    # -- statements
+
+    def body(self, statements: list[nodes.Statement]) -> None:
+        for index, statement in enumerate(statements):
+            self.statement(statement)
+            if isinstance(statement, nodes.Leave | nodes.Break) and index + 1 < len(statements):
+                self.diagnostics.add(
+                    "W904", "this is never reached", statements[index + 1].span
+                )
+                for rest in statements[index + 1 :]:
+                    self.statement(rest)
+                return
+
+    def statement(self, node: nodes.Statement) -> None:
+        match node:
+            case nodes.CallStatement():
+                self.expression(node.call)
+            case nodes.Assignment():
+                self.assignment(node)
+            case nodes.If():
+                self.expression(node.condition)
+                self.body(node.then)
+                self.body(node.otherwise)
+            case nodes.While():
+                self.expression(node.condition)
+                self.body(node.body)
+            case nodes.Switch():
+                self.switch(node)
+            case nodes.Leave() if node.value is not None:
+                self.expression(node.value)
+                if self.known(node.value) is Kind.STR:
+                    self.diagnostics.add("E303", f"{node.kind} takes a number, got text", node.value.span)
+            case _:
+                pass
+
+    def assignment(self, node: nodes.Assignment) -> None:
+        self.expression(node.target)
+        self.expression(node.value)
+        text = node.target.text
+        if text is None:
+            return
+        reference = text.references[0]
+        if reference.transformations:
+            self.diagnostics.add(
+                "E304", "a pseudo-variable with a transformation cannot be assigned to", node.target.span
+            )
+        elif reference.variable is not None and not reference.variable.writable:
+            self.diagnostics.add("E304", f"${reference.name} can only be read", node.target.span)
+
+    def switch(self, node: nodes.Switch) -> None:
+        self.expression(node.subject)
+        kinds: set[Kind] = set()
+        defaults = 0
+        for index, case in enumerate(node.cases):
+            if case.label is None:
+                defaults += 1
+                if defaults > 1:
+                    self.diagnostics.add("E307", "a second default", case.span)
+            elif case.regex:
+                kinds.add(Kind.STR)
+                assert isinstance(case.label, nodes.String)
+                case.pattern = self.pattern(case.label, ignore_case=False)
+            elif isinstance(case.label, nodes.Number | nodes.String):
+                kinds.add(Kind.INT if isinstance(case.label, nodes.Number) else Kind.STR)
+            else:
+                self.diagnostics.add("E307", "a case takes a constant", case.span)
+            if len(kinds) > 1:
+                self.diagnostics.add("E307", "cases of numbers and of text in one switch", case.span)
+                kinds = {Kind.STR}
+            self.body(case.body)
+            if index == 0 and case.label is None and self._has_text_cases(node):
+                self.diagnostics.add(
+                    "E307", "default comes first in a switch over text", case.span, "put it last"
+                )
+
+    @staticmethod
+    def _has_text_cases(node: nodes.Switch) -> bool:
+        return any(isinstance(case.label, nodes.String) for case in node.cases)
+
+    # -- expressions
+
+    def expression(self, node: nodes.Expression) -> None:
+        match node:
+            case nodes.Variable():
+                self.variable(node)
+            case nodes.Select():
+                node.text = self.reference_text(f"$sel({node.source})", node.span)
+            case nodes.Call():
+                self.call(node)
+            case nodes.RouteCall():
+                self.route_call(node)
+            case nodes.Unary():
+                self.unary(node)
+            case nodes.Binary():
+                self.binary(node)
+            case nodes.Choice():
+                for part in (node.condition, node.yes, node.no):
+                    self.expression(part)
+            case nodes.Comparison():
+                self.comparison(node)
+            case nodes.BlockValue():
+                self.body(node.body)
+            case nodes.Name():
+                self.diagnostics.add(
+                    "E101", f'"{node.value}" is no value', node.span, f'as text it is "{node.value}" in quotes'
+                )
+            case _:
+                pass
+
+    def variable(self, node: nodes.Variable) -> None:
+        node.text = self.reference_text(node.source, node.span)
+
+    def reference_text(self, source: str, span: Span) -> Text | None:
+        """The Text of one pseudo-variable that stands outside of strings."""
+        try:
+            reference = parse_reference(source)
+        except TextError as error:
+            self.diagnostics.add("E202", str(error), span, error.help)
+            return None
+        self.bind(reference, lambda start, end: _part(span, start, end, len(source)))
+        return Text(source, [reference])
+
+    def unary(self, node: nodes.Unary) -> None:
+        self.expression(node.operand)
+        known = self.known(node.operand)
+        if node.operator in ("!", "-", "~") and known is Kind.STR:
+            self.diagnostics.add("E303", f'"{node.operator}" takes a number, got text', node.operand.span)
+        if node.operator in ("strlen", "strempty", "defined") and known is Kind.INT:
+            self.diagnostics.add("E303", f"{node.operator} takes text, got a number", node.operand.span)
+
+    def binary(self, node: nodes.Binary) -> None:
+        self.expression(node.left)
+        self.expression(node.right)
+        left, right, symbol = self.known(node.left), self.known(node.right), node.operator
+        if symbol in _ARITHMETIC | _RELATIONAL | _LOGICAL:
+            for side, known in ((node.left, left), (node.right, right)):
+                if known is Kind.STR:
+                    self.diagnostics.add("E303", f'"{symbol}" takes numbers, got text', side.span)
+        elif symbol in ("==", "!=", "+"):
+            if left is Kind.INT and right is Kind.STR:
+                help_text = (
+                    "! binds tighter than ==: write !(a == b), or a != b"
+                    if isinstance(node.left, nodes.Unary) and node.left.operator == "!"
+                    else ""
+                )
+                self.diagnostics.add(
+                    "E303", f'"{symbol}" cannot join a number and text', node.span, help_text
+                )
+        elif symbol in ("=~", "eq", "ne") and left is Kind.INT:
+            self.diagnostics.add("E303", f'"{symbol}" takes text, got a number', node.left.span)
+        if symbol == "=~" and isinstance(node.right, nodes.String):
+            node.pattern = self.pattern(node.right)
+
+    def pattern(self, node: nodes.String, *, ignore_case: bool = True) -> object:
+        if "\\d" in node.value or "\\D" in node.value:
+            self.diagnostics.add(
+                "W905",
+                "\\d is the letter d in a POSIX pattern",
+                node.span,
+                "digits are [0-9]",
+            )
+        try:
+            return compile_posix(node.value, ignore_case=ignore_case)
+        except ValueError as error:
+            self.diagnostics.add("E306", str(error), node.span)
+            return None
+
+    def comparison(self, node: nodes.Comparison) -> None:
+        operand = node.operand
+        if isinstance(operand, nodes.Name):
+            return
+        if isinstance(operand, nodes.Network):
+            if not _is_network(operand.value):
+                self.diagnostics.add("E302", f"{operand.value} is no network", operand.span)
+            return
+        self.expression(operand)
+        if node.operator == "=~" and isinstance(operand, nodes.String):
+            node.pattern = self.pattern(operand)
+        if node.keyword in _NUMERIC_KEYWORDS and node.operator == "=~":
+            self.diagnostics.add("E303", f"{node.keyword} is a number: =~ takes text", node.span)
+
+    def known(self, node: nodes.Expression) -> Kind:
+        """The kind Kamailio knows at load: of literals, operators, selects and calls."""
+        match node:
+            case nodes.String() | nodes.Select():
+                return Kind.STR
+            case nodes.Variable() | nodes.Choice() | nodes.Name() | nodes.Network():
+                return Kind.ANY
+            case nodes.Unary():
+                return Kind.STR if node.operator == "(str)" else Kind.INT
+            case nodes.Binary() if node.operator == "+":
+                return self.known(node.left)
+            case _:
+                return Kind.INT
+
+    # -- calls
+
+    def route_call(self, node: nodes.RouteCall) -> None:
+        target = node.target
+        if isinstance(target, nodes.Name | nodes.String | nodes.Number):
+            name = str(target.value)
+            self.checked.called.add(name)
+            if name != "0" and name not in self.checked.routes:
+                literal = isinstance(target, nodes.String) and "$" in name
+                self.diagnostics.add(
+                    "E204",
+                    f'unknown route "{name}"',
+                    target.span,
+                    'text is not expanded here: write route("R" + $var(x))'
+                    if literal
+                    else did_you_mean(name, self.checked.routes),
+                )
+            return
+        self.checked.calls_by_value = True
+        self.expression(target)
+
+    def call(self, node: nodes.Call) -> None:
+        variants = self.vocabulary.functions.get(node.name)
+        if not variants:
+            self.unknown_function(node)
+            return
+        count = len(node.arguments)
+        node.function = next((item for item in variants if item.accepts(count)), None)
+        if node.function is None:
+            self.diagnostics.add(
+                "E301", f"{node.name}() {_takes(variants)}, got {count}", node.span
+            )
+            return
+        parameters = node.function.parameters
+        node.bound = []
+        for index, argument in enumerate(node.arguments):
+            parameter = parameters[min(index, len(parameters) - 1)]
+            node.bound.append(self.argument(node.name, parameter, argument))
+
+    def unknown_function(self, node: nodes.Call) -> None:
+        for argument in node.arguments:
+            if not isinstance(argument, nodes.Name):
+                self.expression(argument)
+        module = self.elsewhere().get(f"{node.name}()")
+        if module:
+            hint = f'it comes with loadmodule "{module}.so"'
+        elif node.name in ("elseif", "elif", "elsif"):
+            hint = 'write "else if"'
+        else:
+            hint = did_you_mean(node.name, self.vocabulary.functions)
+            if not hint:
+                others = [word[:-2] for word in self.elsewhere() if word.endswith("()")]
+                hint = did_you_mean(node.name, others)
+                near = hint.split('"')[1] if hint else ""
+                if near:
+                    hint += f' It comes with loadmodule "{self.elsewhere()[near + "()"]}.so"'
+        self.diagnostics.add("E201", f'unknown function "{node.name}"', node.name_span, hint)
+
+    def argument(self, function: str, parameter: Parameter, node: nodes.Expression) -> Argument | None:
+        if isinstance(node, nodes.Call | nodes.RouteCall) or _contains_call(node):
+            self.diagnostics.add(
+                "E308",
+                f"a call cannot stand in the arguments of {function}()",
+                node.span,
+                "keep its result in a $var first",
+            )
+            return None
+        if isinstance(node, nodes.Name):
+            flag = self.script.flags.get(node.value)
+            node = (
+                nodes.String(node.span, node.value) if flag is None else nodes.Number(node.span, flag)
+            )
+        kind = parameter.kind
+        if kind is ParameterKind.CONSTANT:
+            return self.constant(function, parameter, node)
+        if kind in (ParameterKind.READABLE, ParameterKind.WRITABLE):
+            return self.named_variable(function, parameter, node)
+        if isinstance(node, nodes.Number):
+            return Argument(
+                "constant",
+                node.value if kind in (ParameterKind.NUMBER, ParameterKind.VALUE) else str(node.value),
+            )
+        if isinstance(node, nodes.String):
+            return self.literal(parameter, node)
+        if kind is ParameterKind.FORMAT:
+            self.diagnostics.add(
+                "E302",
+                f"{function}() takes a constant here, got an expression",
+                node.span,
+                'write pseudo-variables into the text: "a $rm"',
+            )
+            return None
+        self.expression(node)
+        if kind is ParameterKind.NUMBER:
+            return Argument("int", node)
+        return Argument("value" if kind is ParameterKind.VALUE else "str", node)
+
+    def literal(self, parameter: Parameter, node: nodes.String) -> Argument | None:
+        """A string literal: kept as written, or read as text with pseudo-variables."""
+        if parameter.kind is ParameterKind.PLAIN:
+            return Argument("constant", node.value)
+        read = first_reference if parameter.kind is ParameterKind.TEXT_OR_PV else parse_text
+        text = self.text(node, read)
+        if text is None:
+            return None
+        return Argument("text" if parameter.kind is not ParameterKind.NUMBER else "int text", text)
+
+    def text(self, node: nodes.String, read: Callable[[str], Text] = parse_text) -> Text | None:
+        try:
+            text = read(node.value)
+        except TextError as error:
+            span = self.inside(node, error.start, error.end)
+            self.diagnostics.add("E202", str(error), span, error.help)
+            return None
+        for reference in text.references:
+            self.bind(reference, lambda start, end: self.inside(node, start, end))
+        return text
+
+    def constant(self, function: str, parameter: Parameter, node: nodes.Expression) -> Argument | None:
+        if not isinstance(node, nodes.String | nodes.Number):
+            self.diagnostics.add(
+                "E302", f"{function}() takes a constant here, got an expression", node.span
+            )
+            return None
+        value = node.value
+        if parameter.choices and value not in parameter.choices:
+            known = ", ".join(f'"{choice}"' for choice in parameter.choices)
+            self.diagnostics.add("E302", f"{function}() takes {known}, got {value!r}", node.span)
+            return None
+        if parameter.route:
+            self.checked.called.add(str(value))
+            if str(value) not in self.checked.routes:
+                self.diagnostics.add(
+                    "E204",
+                    f'unknown route "{value}"',
+                    node.span,
+                    did_you_mean(str(value), self.checked.routes),
+                )
+        assert parameter.convert is not None
+        try:
+            return Argument("constant", parameter.convert(value))
+        except ValueError as error:
+            place = getattr(error, "span", None)
+            inside = isinstance(node, nodes.String) and place is not None
+            span = self.inside(node, *place) if inside else node.span  # type: ignore[arg-type]
+            self.diagnostics.add("E302", f"{function}(): {error}", span)
+            return None
+
+    def named_variable(self, function: str, parameter: Parameter, node: nodes.Expression) -> Argument | None:
+        how = "writable" if parameter.kind is ParameterKind.WRITABLE else "readable"
+        if isinstance(node, nodes.Variable):
+            self.variable(node)
+            text = node.text
+        elif isinstance(node, nodes.String) and node.value.strip().startswith("$"):
+            text = self.text(nodes.String(node.span, node.value.strip(), node.token))
+        else:
+            self.diagnostics.add(
+                "E302", f'{function}() takes a pseudo-variable here, as "$var(x)"', node.span
+            )
+            return None
+        if text is None:
+            return None
+        if len(text.parts) != 1 or not isinstance(text.parts[0], Reference):
+            self.diagnostics.add("E302", f"{function}() takes one pseudo-variable here", node.span)
+            return None
+        variable = text.parts[0].variable
+        if how == "writable" and variable is not None and not variable.writable:
+            self.diagnostics.add("E304", f"${text.parts[0].name} can only be read", node.span)
+        return Argument(how, text)
+
+    # -- pseudo-variables
+
+    def bind(self, reference: Reference, place: Callable[[int, int], Span]) -> None:
+        """Resolve one reference; *place* gives the span of offsets in its text."""
+        variable = self.vocabulary.variables.get(reference.name)
+        span = place(reference.start, reference.end)
+        for inner in (reference.argument, reference.index):
+            if inner is not None:
+                for item in inner.references:
+                    self.bind(item, place)
+        self.transformations(reference, place)
+        if variable is None:
+            self.unknown_variable(reference.name, span)
+            return
+        reference.variable = variable
+        if variable.reads == "rc":
+            self.checked.reads_rc = True
+        if variable.bind is None:
+            if reference.argument is not None or reference.index is not None:
+                self.diagnostics.add(
+                    "E305", f"${reference.name} takes no argument", span, f"write $({reference.name})"
+                )
+            return
+        try:
+            reference.bound = tuple(variable.bind(reference.argument, reference.index))
+        except ValueError as error:
+            self.diagnostics.add("E305", f"${reference.name}: {error}", span)
+
+    def unknown_variable(self, name: str, span: Span) -> None:
+        module = self.elsewhere().get(f"${name}")
+        bare = name.rstrip(".?")
+        if module:
+            hint = f'it comes with loadmodule "{module}.so"'
+        elif bare != name and bare in self.vocabulary.variables:
+            hint = f'"." is part of the name here: write $({bare})'
+        else:
+            hint = did_you_mean(name, self.vocabulary.variables) if len(name) > 2 else ""
+            hint = hint.replace('"', '"$', 1) if hint else "write $$ for the character itself"
+        self.diagnostics.add("E202", f'unknown pseudo-variable "${name}"', span, hint)
+
+    def transformations(self, reference: Reference, place: Callable[[int, int], Span]) -> None:
+        for applied in reference.transformations:
+            span = place(applied.start, applied.start + len(applied.name))
+            word = self.vocabulary.transformations.get(applied.name)
+            if word is None:
+                module = self.elsewhere().get(f"{{{applied.name}}}")
+                hint = (
+                    f'it comes with loadmodule "{module}.so"'
+                    if module
+                    else did_you_mean(applied.name, self.vocabulary.transformations)
+                )
+                self.diagnostics.add(
+                    "E203", f'unknown transformation "{applied.name}"', span, hint
+                )
+                continue
+            applied.transformation = word
+            applied.bound = self.transformation_arguments(applied, word.parameters, span, place)
+
+    def transformation_arguments(
+        self,
+        applied: Applied,
+        parameters: tuple[Parameter, ...],
+        span: Span,
+        place: Callable[[int, int], Span],
+    ) -> tuple[object, ...]:
+        pieces: list[tuple[str, int]] = []
+        position = applied.argument_start
+        if applied.argument or any(item.required for item in parameters):
+            # A separator may itself be the last argument, as in {s.select,1,,}.
+            for piece in applied.argument.split(",", max(0, len(parameters) - 1)):
+                pieces.append((piece, position))
+                position += len(piece) + 1
+        if not parameters and applied.argument:
+            self.diagnostics.add("E301", f"{{{applied.name}}} takes no argument", span)
+            return ()
+        required = sum(item.required for item in parameters)
+        if len(pieces) < required:
+            self.diagnostics.add(
+                "E301", f"{{{applied.name}}} takes {required} arguments, got {len(pieces)}", span
+            )
+            return ()
+        bound: list[object] = []
+        for parameter, (piece, start) in zip(parameters, pieces, strict=False):
+            where = place(start, start + max(1, len(piece)))
+            try:
+                bound.append(self.transformation_argument(parameter, piece, start, place))
+            except TextError as error:
+                self.diagnostics.add("E202", str(error), place(error.start, error.end), error.help)
+            except ValueError as error:
+                self.diagnostics.add("E305", f"{{{applied.name}}}: {error}", where)
+        return tuple(bound)
+
+    def transformation_argument(
+        self, parameter: Parameter, piece: str, start: int, place: Callable[[int, int], Span]
+    ) -> object:
+        """A constant, or a Text; an int parameter's Text is marked by an Argument."""
+        if parameter.kind is ParameterKind.CONSTANT:
+            assert parameter.convert is not None
+            return parameter.convert(piece)
+        text = parse_text(piece, start) if "$" in piece else Text(piece, [piece] if piece else [], start)
+        for reference in text.references:
+            self.bind(reference, place)
+        if parameter.kind is ParameterKind.NUMBER:
+            constant = text.constant
+            if constant is None:
+                return Argument("int text", text)
+            try:
+                return int(constant.strip(), 0)
+            except ValueError:
+                raise ValueError(f"expected a number, got {constant!r}") from None
+        return text
+
+    # -- places
+
+    def inside(self, node: nodes.String, start: int, end: int) -> Span:
+        """The span of characters *start* to *end* of a string's value, as they were typed."""
+        pieces = self.tokens.strings.get(node.token)
+        if not pieces:
+            return node.span
+        places = list(string_places(pieces))
+        if len(places) != len(node.value) + 1:  # a substitution changed the text
+            return node.span
+        first_file, first = places[min(start, len(places) - 1)]
+        last_file, last = places[max(start, min(end, len(places) - 1) - 1)]
+        line, column = first_file.locate(first)
+        end_line, end_column = last_file.locate(last)
+        return Span(line, column, end_line, end_column + 1)
+
+
+def always_ends(block: nodes.Block, kind: str) -> bool:
+    """Whether every way through *block* ends with a statement of that kind on its top level."""
+    return any(isinstance(item, nodes.Leave) and item.kind == kind for item in block.body)
+
+
+def _part(span: Span, start: int, end: int, length: int) -> Span:
+    """Characters of a pseudo-variable that stands on one line; all of it when that is not so."""
+    if span.line != span.end_line or span.end_column - span.column != length:
+        return span
+    return Span(span.line, span.column + start, span.line, span.column + end)
+
+
+def _contains_call(node: nodes.Expression) -> bool:
+    match node:
+        case nodes.Call() | nodes.RouteCall():
+            return True
+        case nodes.Unary():
+            return _contains_call(node.operand)
+        case nodes.Binary():
+            return _contains_call(node.left) or _contains_call(node.right)
+        case _:
+            return False
+
+
+def _takes(variants: Iterable[object]) -> str:
+    """`takes 1 to 3 arguments`, over all variants of a function."""
+    counts = [
+        (sum(item.required for item in variant.parameters), len(variant.parameters), variant.variadic)  # type: ignore[attr-defined]
+        for variant in variants
+    ]
+    least, most = min(low for low, _, _ in counts), max(high for _, high, _ in counts)
+    if any(variadic for _, _, variadic in counts):
+        return f"takes at least {least} argument{'s' if least != 1 else ''}"
+    if most == 0:
+        return "takes no arguments"
+    amount = str(least) if least == most else f"{least} to {most}"
+    return f"takes {amount} argument{'s' if most != 1 else ''}"
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text.replace("[", "").replace("]", ""), strict=False)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,657 @@
+"""Files to one list of tokens: `#!` directives, includes, defines, substitutions.
+
+The preprocessor works inside the lexer, as in Kamailio: skipped blocks are never tokenised, a define
+is pushed back into the text and read again (so `#!define V 5 # five` comments out the rest of the
+line it is used in), substitutions touch strings, pseudo-variables and include names only.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lark import Token
+
+from homerd.lang import lexer
+from homerd.lang.diagnostics import Diagnostics, did_you_mean
+from homerd.lang.posix import Substitution
+from homerd.lang.source import SourceFile, SourceMap, Span
+
+MAX_DEPTH_OF_INCLUDES = 10
+MAX_DEPTH_OF_CONDITIONS = 512
+MAX_EXPANSIONS_AT_ONE_PLACE = 100
+# Shipped scripts ask KAMAILIO_4_3 to choose an old code path, so only 5.6 is claimed.
+PREDEFINED = {"KAMAILIO_5": "", "KAMAILIO_5_6": "", "KAMAILIO_5_6_3": "", "HOMERD": ""}
+
+_DIRECTIVE = re.compile(r"[#!]!([A-Za-z_]+)")
+_CONDITION_IN_SKIPPED = re.compile(r"[#!]!(ifdef|ifndef|ifexp|else|endif)\b")
+_REST_OF_LINE = re.compile(r"(?:\\\r?\n|[^\n])*")
+_DEFINE_NAME = re.compile(r"[ \t]+([A-Za-z_][A-Za-z0-9_]*)")
+_CONTINUATION = re.compile(r"\\\r?\n")
+_PV_NAME = re.compile(r"[A-Za-z0-9_]+|\?")
+_INCLUDES = ("include_file", "import_file")
+_FIRST_LINES = ("KAMAILIO", "OPENSER", "SER", "MAXCOMPAT", "ALL", "OPENSIPS")
+
+
+@dataclass(slots=True)
+class Tokens:
+    """What a script is made of after preprocessing.
+
+    tokens: lark tokens; start_pos is a token's place in this list.
+    spans: of each token.  strings: for a STRING token, its pieces (raw text, its file and offset).
+    globals: for a GLOBAL token, the tokens of its value.
+    defines: name -> value when the last file ended.
+    """
+
+    tokens: list[Token] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+    strings: dict[int, list[tuple[SourceFile, int, str, bool]]] = field(default_factory=dict)
+    globals: dict[int, list[Token]] = field(default_factory=dict)
+    defines: dict[str, str] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+
+
+def preprocess(
+    path: Path,
+    diagnostics: Diagnostics,
+    *,
+    defines: Iterable[str] = (),
+    environment: Mapping[str, str] | None = None,
+    text: str | None = None,
+) -> Tokens:
+    """Read *path* and all that it includes.
+
+    defines: names set from outside (`-A WITH_X` or `-A NAME=VALUE`).
+    text: the script itself when it is not to be read from *path*.
+    """
+    reader = _Reader(diagnostics, environment if environment is not None else os.environ)
+    for item in defines:
+        name, _, value = item.partition("=")
+        reader.defines[name] = value
+    reader.read_file(path, Span(0, 0, 0, 0), text=text)
+    return reader.finish()
+
+
+class _Buffer:
+    """The text of one file while it is read, with define values spliced into it."""
+
+    def __init__(self, file: SourceFile) -> None:
+        self.file = file
+        self.text = file.text
+        self.position = 0
+        self._shift = 0  # characters that splices added before self._value_end
+        self._value_end = 0
+        self._used_at = 0
+        self.expansions = 0
+
+    def origin(self, position: int) -> int:
+        """Offset in the file of a character of the buffer."""
+        return position - self._shift if position >= self._value_end else self._used_at
+
+    def splice(self, start: int, end: int, value: str) -> None:
+        """Put *value* where the word from *start* to *end* stands, to be read next."""
+        if start >= self._value_end:
+            self._used_at = self.origin(start)
+            self.expansions = 0
+            self._value_end = start + len(value)
+        else:
+            self._value_end = max(self._value_end, end) + len(value) - (end - start)
+        self.expansions += 1
+        self._shift += len(value) - (end - start)
+        self.text = self.text[:start] + value + self.text[end:]
+        self.position = start
+
+
+class _Reader:
+    def __init__(self, diagnostics: Diagnostics, environment: Mapping[str, str]) -> None:
+        self.diagnostics = diagnostics
+        self.sources: SourceMap = diagnostics.sources
+        self.environment = environment
+        self.defines: dict[str, str] = {
+            **PREDEFINED,
+            "OS_NAME": f'"{platform.system().lower()}"',
+        }
+        self.rules: list[Substitution] = []
+        self.conditions: list[Span] = []
+        self.out = Tokens()
+        self.depth = 0
+
+    # -- files
+
+    def read_file(self, path: Path, used_at: Span, *, text: str | None = None) -> None:
+        if text is None:
+            try:
+                text = path.read_text("utf-8", errors="surrogateescape")
+            except OSError as error:
+                self.diagnostics.add(
+                    "E104", f"{path}: {(error.strerror or str(error)).lower()}", used_at
+                )
+                return
+        self.out.files.append(path)
+        buffer = _Buffer(self.sources.add(_shown(path), str(path), text))
+        self.depth += 1
+        while self._token(buffer):
+            pass
+        self.depth -= 1
+
+    def finish(self) -> Tokens:
+        for span in self.conditions:
+            self.diagnostics.add(
+                "E103",
+                "this block is never closed",
+                span,
+                "end it with #!endif alone on its line: text after #!endif makes it a comment",
+            )
+        self.out.defines = self.defines
+        self._collect_globals()
+        for index, token in enumerate(self.out.tokens):
+            token.start_pos = index
+            token.end_pos = index + 1
+        return self.out
+
+    # -- one token
+
+    def _token(self, buffer: _Buffer) -> bool:
+        """Read the next token of *buffer*; False at its end."""
+        text, position = buffer.text, buffer.position
+        blank = lexer.BLANK.match(text, position)
+        if blank:
+            buffer.position = position = blank.end()
+        if position >= len(text):
+            return False
+        char = text[position]
+        if (char == "#" or char == "!") and text.startswith("!", position + 1) and self._directive(buffer):
+            return True
+        if char == "#" or text.startswith("//", position):
+            comment = lexer.LINE_COMMENT.match(text, position)
+            assert comment is not None
+            buffer.position = comment.end()
+            return True
+        if text.startswith("/*", position):
+            self._block_comment(buffer)
+            return True
+        for read in (self._string, self._variable, self._word, self._number, self._symbol):
+            if read(buffer, char):
+                return True
+        span = self._span(buffer, position, position + 1)
+        self.diagnostics.add("E105", f"the character {char!r} means nothing here", span)
+        buffer.position += 1
+        return True
+
+    def _block_comment(self, buffer: _Buffer) -> None:
+        start, depth = buffer.position, 0
+        for edge in lexer.COMMENT_EDGE.finditer(buffer.text, start):
+            depth += 1 if edge.group() == "/*" else -1
+            if depth == 0:
+                buffer.position = edge.end()
+                return
+        self.diagnostics.add(
+            "E102",
+            "this comment is never closed",
+            self._span(buffer, start, start + 2),
+            "/* … */ comments nest: each /* needs its own */",
+        )
+        buffer.position = len(buffer.text)
+
+    def _string(self, buffer: _Buffer, char: str) -> bool:
+        if char not in "\"'":
+            return False
+        start = buffer.position
+        pattern = lexer.DOUBLE_QUOTED if char == '"' else lexer.SINGLE_QUOTED
+        found = pattern.match(buffer.text, start)
+        if found is None:
+            self.diagnostics.add(
+                "E102", "this string is never closed", self._span(buffer, start, start + 1)
+            )
+            buffer.position = len(buffer.text)
+            return True
+        raw = found.group(1)
+        value = lexer.unescape(raw) if char == '"' else raw
+        buffer.position = found.end()
+        piece = (buffer.file, buffer.origin(start) + 1, raw, char == '"')
+        tokens = self.out.tokens
+        # Adjacent double-quoted strings are one; only blanks may stand between them.
+        if char == '"' and tokens and tokens[-1].type == "STRING" and self._double_before():
+            index = len(tokens) - 1
+            self.out.strings[index].append(piece)
+            joined = _unsubstituted(self.out.strings[index])
+            span = self.out.spans[index].to(self._span(buffer, start, found.end()))
+            self._replace_last("STRING", self._substituted(joined), span)
+            return True
+        self._emit("STRING", self._substituted(value), self._span(buffer, start, found.end()))
+        self.out.strings[len(tokens) - 1] = [piece]
+        self._after_string()
+        return True
+
+    def _double_before(self) -> bool:
+        return self.out.strings[len(self.out.tokens) - 1][-1][3]
+
+    def _after_string(self) -> None:
+        """`loadmodule "x"` defines MOD_x from here on."""
+        tokens = self.out.tokens
+        before = [token.type for token in tokens[-3:-1]]
+        if before[-1:] == ["LOADMODULE"] or before == ["LOADMODULE", "LPAR"]:
+            self.defines.setdefault(f"MOD_{module_name(tokens[-1])}", "")
+
+    def _variable(self, buffer: _Buffer, char: str) -> bool:
+        text, start = buffer.text, buffer.position
+        if char == "@":
+            found = lexer.SELECT.match(text, start)
+            if found is None:
+                return False
+            buffer.position = found.end()
+            self._emit("SELECT", found.group(), self._span(buffer, start, found.end()))
+            return True
+        if char != "$":
+            return False
+        name = _PV_NAME.match(text, start + 1)
+        end = name.end() if name else start + 1
+        if end < len(text) and text[end] == "(":
+            line_end = text.find("\n", end)
+            closing = lexer.matching(text, end, line_end if line_end >= 0 else None)
+            if closing < 0:
+                self.diagnostics.add(
+                    "E102",
+                    "this pseudo-variable is never closed",
+                    self._span(buffer, start, line_end if line_end >= 0 else len(text)),
+                    "parentheses inside it must balance on one line; quotes and \\ mean nothing there",
+                )
+                buffer.position = line_end if line_end >= 0 else len(text)
+                return True
+            end = closing + 1
+        elif name is None:
+            return False
+        buffer.position = end
+        self._emit("PV", self._substituted(text[start:end]), self._span(buffer, start, end))
+        return True
+
+    def _word(self, buffer: _Buffer, char: str) -> bool:
+        text, start = buffer.text, buffer.position
+        if self._after_event_bracket():
+            event = lexer.EVENT_NAME.match(text, start)
+            if event:
+                buffer.position = event.end()
+                self._emit("EVENT_NAME", event.group(), self._span(buffer, start, event.end()))
+                return True
+        address = lexer.IPV6.match(text, start) if char in "[:0123456789abcdefABCDEF" else None
+        if address:
+            buffer.position = address.end()
+            self._emit("IPV6", address.group(), self._span(buffer, start, address.end()))
+            return True
+        length = lexer.MESSAGE_LENGTH.match(text, start)
+        found = length or lexer.WORD.match(text, start)
+        if found is None:
+            return False
+        word, end = found.group(), found.end()
+        span = self._span(buffer, start, end)
+        buffer.position = end
+        if word in _INCLUDES:
+            self._include(buffer, word, span)
+        elif word in lexer.KEYWORDS:
+            self._emit(lexer.KEYWORDS[word], word, span)
+        elif word in lexer.SWITCH_WORDS:
+            self._emit("NUMBER", str(lexer.SWITCH_WORDS[word]), span)
+        elif length:
+            self._emit("KEYWORD", word, span)
+        elif word in self.defines and self._expand(buffer, start, end, word, span):
+            pass
+        else:
+            self._emit("WORD", word, span)
+        return True
+
+    def _after_event_bracket(self) -> bool:
+        tokens = self.out.tokens
+        return len(tokens) > 1 and tokens[-1].type == "LSQB" and tokens[-2].type == "EVENT_ROUTE"
+
+    def _expand(self, buffer: _Buffer, start: int, end: int, word: str, span: Span) -> bool:
+        if buffer.expansions > MAX_EXPANSIONS_AT_ONE_PLACE:
+            self.diagnostics.add("E103", f"the definition of {word} contains itself", span)
+            return False
+        buffer.splice(start, end, self.defines[word])
+        return True
+
+    def _number(self, buffer: _Buffer, char: str) -> bool:
+        if not char.isdigit():
+            return False
+        text, start = buffer.text, buffer.position
+        address = lexer.IPV4.match(text, start)
+        word = lexer.DIGIT_WORD.match(text, start)
+        assert word is not None
+        if address and address.end() >= word.end():
+            kind, found = "IPV4", address
+        elif lexer.NUMBER.fullmatch(word.group()):
+            kind, found = "NUMBER", word
+        else:
+            kind, found = "DIGIT_WORD", word
+        buffer.position = found.end()
+        value = str(lexer.number(found.group())) if kind == "NUMBER" else found.group()
+        self._emit(kind, value, self._span(buffer, start, found.end()))
+        return True
+
+    def _symbol(self, buffer: _Buffer, char: str) -> bool:
+        text, start = buffer.text, buffer.position
+        cast = lexer.CAST.match(text, start)
+        found = cast or lexer.SYMBOL.match(text, start)
+        if found is None:
+            return False
+        buffer.position = found.end()
+        kind = "CAST" if cast else lexer.SYMBOLS[found.group()]
+        value = cast.group(1) if cast else found.group()
+        self._emit(kind, value, self._span(buffer, start, found.end()))
+        return True
+
+    # -- directives
+
+    def _directive(self, buffer: _Buffer) -> bool:
+        """Act on a directive at the buffer's place; False when it is an ordinary comment."""
+        found = _DIRECTIVE.match(buffer.text, buffer.position)
+        if found is None:
+            return False
+        word = found.group(1)
+        span = self._span(buffer, found.start(), found.end())
+        if word in _FIRST_LINES:
+            buffer.position = found.end()
+            return True
+        if word in _INCLUDES:
+            buffer.position = found.end()
+            self._include(buffer, word, span)
+            return True
+        act: Callable[[_Buffer, str, str, Span], None] | None = {
+            "ifdef": self._if, "ifndef": self._if, "ifexp": self._if,
+            "define": self._define, "trydef": self._define, "trydefine": self._define,
+            "redef": self._define, "redefine": self._define,
+            "undef": self._undefine, "tryundef": self._undefine,
+            "subst": self._subst, "substdef": self._subst, "substdefs": self._subst,
+            "defenv": self._environment, "defenvs": self._environment,
+            "trydefenv": self._environment, "trydefenvs": self._environment,
+            "defexp": self._expression, "defexps": self._expression,
+        }.get(word)  # fmt: skip
+        if word in ("else", "endif"):
+            return self._else_or_endif(buffer, found, word, span)
+        if act is None:
+            return False
+        rest = _REST_OF_LINE.match(buffer.text, found.end())
+        assert rest is not None
+        buffer.position = rest.end()
+        act(buffer, word, _CONTINUATION.sub("", rest.group()), span)
+        return True
+
+    def _if(self, buffer: _Buffer, word: str, rest: str, span: Span) -> None:
+        if len(self.conditions) >= MAX_DEPTH_OF_CONDITIONS:
+            self.diagnostics.add("E103", "conditional blocks are nested too deep", span)
+            return
+        if word == "ifexp":
+            true = _expression_true(self._evaluated(rest, span))
+        else:
+            name = _DEFINE_NAME.match(rest)
+            if name is None:
+                self.diagnostics.add("E103", f"#!{word} needs a name after a blank", span)
+                return
+            if rest[name.end() : name.end() + 1] == "-":
+                self.diagnostics.add("E103", f'"-" cannot be part of a name in #!{word}', span)
+            true = (name.group(1) in self.defines) == (word == "ifdef")
+        self.conditions.append(span)
+        if not true:
+            self._skip(buffer)
+
+    def _skip(self, buffer: _Buffer) -> None:
+        """Pass over a block; directives count wherever they stand, also behind a `#`."""
+        depth = 0
+        for found in _CONDITION_IN_SKIPPED.finditer(buffer.text, buffer.position):
+            word = found.group(1)
+            if word in ("else", "endif") and not _ends_line(buffer.text, found.end()):
+                continue
+            if word in ("ifdef", "ifndef", "ifexp"):
+                depth += 1
+            elif depth and word == "endif":
+                depth -= 1
+            elif not depth:
+                buffer.position = found.end()
+                if word == "endif":
+                    self.conditions.pop()
+                return
+        buffer.position = len(buffer.text)
+
+    def _else_or_endif(self, buffer: _Buffer, found: re.Match[str], word: str, span: Span) -> bool:
+        if not _ends_line(buffer.text, found.end()):
+            return False
+        buffer.position = found.end()
+        if not self.conditions:
+            self.diagnostics.add("E103", f"#!{word} without #!ifdef before it", span)
+        elif word == "endif":
+            self.conditions.pop()
+        else:
+            self._skip(buffer)
+        return True
+
+    def _define(self, buffer: _Buffer, word: str, rest: str, span: Span) -> None:
+        name = _DEFINE_NAME.match(rest)
+        if name is None:
+            self.diagnostics.add("E103", f"#!{word} needs a name after a blank", span)
+            return
+        value = rest[name.end() :].lstrip(" \t").rstrip("\r")
+        self._set(name.group(1), value, word, span)
+
+    def _set(self, name: str, value: str, word: str, span: Span) -> None:
+        if name in lexer.KEYWORDS or name in lexer.SWITCH_WORDS:
+            self.diagnostics.add("E206", f'"{name}" is a word of the language', span)
+        elif name not in self.defines or word.startswith("redef"):
+            self.defines[name] = value
+        elif not word.startswith("try"):
+            self.diagnostics.add(
+                "E103",
+                f"{name} is defined already",
+                span,
+                f"#!redef {name} replaces it, #!trydef {name} keeps the first",
+            )
+
+    def _undefine(self, buffer: _Buffer, word: str, rest: str, span: Span) -> None:
+        name = rest.strip()
+        if self.defines.pop(name, None) is None and word == "undef":
+            self.diagnostics.add("E103", f"{name} is not defined", span)
+
+    def _subst(self, buffer: _Buffer, word: str, rest: str, span: Span) -> None:
+        quoted = lexer.DOUBLE_QUOTED.match(rest.strip()) or lexer.SINGLE_QUOTED.match(rest.strip())
+        if quoted is None:
+            self.diagnostics.add("E103", f'#!{word} needs "/pattern/replacement/flags"', span)
+            return
+        text = quoted.group(1)
+        text = self._substituted(lexer.unescape(text) if rest.strip()[0] == '"' else text)
+        if word != "subst":
+            separator = text[:1]
+            parts = text.split(separator) if separator else []
+            if len(parts) < 4:
+                self.diagnostics.add("E103", f'#!{word} needs "!NAME!replacement!flags"', span)
+                return
+            value = f'"{parts[2]}"' if word == "substdefs" else parts[2]
+            self._set(parts[1], value, word, span)
+        try:
+            self.rules.append(Substitution(text))
+        except ValueError as error:
+            self.diagnostics.add("E103", f"#!{word}: {error}", span)
+
+    def _environment(self, buffer: _Buffer, word: str, rest: str, span: Span) -> None:
+        name, _, variable = rest.strip().partition("=")
+        value = self.environment.get(variable or name)
+        if value is not None:
+            self._set(name, f'"{value}"' if word.endswith("s") else value, "define", span)
+        elif not word.startswith("try"):
+            self.diagnostics.add(
+                "E103",
+                f"the environment has no {variable or name}",
+                span,
+                f"#!try{word} goes on without it",
+            )
+
+    def _expression(self, buffer: _Buffer, word: str, rest: str, span: Span) -> None:
+        name = _DEFINE_NAME.match(rest)
+        if name is None:
+            self.diagnostics.add("E103", f"#!{word} needs a name after a blank", span)
+            return
+        value = str(self._evaluated(rest[name.end() :], span))
+        self._set(name.group(1), f'"{value}"' if word == "defexps" else value, "define", span)
+
+    def _evaluated(self, text: str, span: Span) -> int | str:
+        from homerd.lang.ifexp import evaluate
+
+        try:
+            return evaluate(text, self.defines)
+        except ValueError as error:
+            self.diagnostics.add("E103", str(error), span)
+            return 0
+
+    # -- includes
+
+    def _include(self, buffer: _Buffer, word: str, span: Span) -> None:
+        blank = lexer.BLANK.match(buffer.text, buffer.position)
+        start = blank.end() if blank else buffer.position
+        found = lexer.DOUBLE_QUOTED.match(buffer.text, start)
+        if found is None:
+            self.diagnostics.add("E104", f'{word} needs a file name in "…"', span)
+            return
+        buffer.position = found.end()
+        name_span = self._span(buffer, start, found.end())
+        name = self._substituted(lexer.unescape(found.group(1)))
+        path = Path(name)
+        if not path.exists() and not path.is_absolute():
+            path = Path(buffer.file.path).parent / name
+        if self.depth >= MAX_DEPTH_OF_INCLUDES:
+            self.diagnostics.add("E104", "files include each other too deep", name_span)
+        elif path.is_file():
+            self.read_file(path, name_span)
+        elif word == "include_file":
+            here = Path(buffer.file.path).parent
+            near = [item.name for item in here.glob("*.cfg")] if here.is_dir() else []
+            self.diagnostics.add(
+                "E104", f'no file "{name}" to include', name_span, did_you_mean(name, near)
+            )
+
+    # -- the list of tokens
+
+    def _substituted(self, text: str) -> str:
+        for rule in self.rules:
+            text = rule.apply(text)
+        return text
+
+    def _span(self, buffer: _Buffer, start: int, end: int) -> Span:
+        first, last = buffer.origin(start), buffer.origin(max(start, end - 1)) + 1
+        line, column = buffer.file.locate(first)
+        end_line, end_column = buffer.file.locate(max(first, last - 1))
+        return Span(line, column, end_line, end_column + 1)
+
+    def _emit(self, kind: str, value: str, span: Span) -> None:
+        self.out.tokens.append(
+            Token(kind, value, line=span.line, column=span.column, end_line=span.end_line, end_column=span.end_column)
+        )
+        self.out.spans.append(span)
+
+    def _replace_last(self, kind: str, value: str, span: Span) -> None:
+        del self.out.tokens[-1], self.out.spans[-1]
+        self._emit(kind, value, span)
+
+    def _collect_globals(self) -> None:
+        """Fold `name = value…` outside of blocks into one GLOBAL token.
+
+        The value ends with its line: what it may look like (addresses, lists, words) differs from
+        name to name, and a capture router ignores most of them.
+        """
+        old, out = self.out, Tokens(defines=self.out.defines, files=self.out.files)
+        depth = 0
+        index = 0
+        while index < len(old.tokens):
+            token = old.tokens[index]
+            if token.type == "LBRACE":
+                depth += 1
+            elif token.type == "RBRACE":
+                depth -= 1
+            if depth == 0 and self._begins_global(index):
+                end = self._end_of_global(index + 2)
+                span = old.spans[index].to(old.spans[end - 1])
+                folded = Token("GLOBAL", str(token), line=span.line, column=span.column,
+                               end_line=span.end_line, end_column=span.end_column)  # fmt: skip
+                value = old.tokens[index + 2 : end]
+                for offset, item in enumerate(value):
+                    item.start_pos = index + 2 + offset
+                out.globals[len(out.tokens)] = value
+                out.tokens.append(folded)
+                out.spans.append(span)
+                index = end
+                continue
+            if index in old.strings:
+                out.strings[len(out.tokens)] = old.strings[index]
+            out.tokens.append(token)
+            out.spans.append(old.spans[index])
+            index += 1
+        self.value_spans = old.spans
+        self.out = out
+
+    def _begins_global(self, index: int) -> bool:
+        tokens = self.out.tokens
+        if tokens[index].type not in ("WORD", "KEYWORD") or index + 1 >= len(tokens):
+            return False
+        if tokens[index + 1].type != "ASSIGN":
+            return False
+        return index == 0 or tokens[index - 1].type != "DOT"
+
+    def _end_of_global(self, index: int) -> int:
+        tokens, line = self.out.tokens, self.out.spans[index - 1].end_line
+        while index < len(tokens):
+            if self.out.spans[index].line != line or tokens[index].type == "SEMICOLON":
+                break
+            if self._begins_global(index):
+                break
+            line = self.out.spans[index].end_line
+            index += 1
+        return index
+
+
+def module_name(text: str) -> str:
+    """The module that `loadmodule` means: the base name without `.so`."""
+    return text.rsplit("/", 1)[-1].removesuffix(".so")
+
+
+def global_text(tokens: Iterable[Token]) -> str:
+    """The value of a global as it was written, blanks between its words made one."""
+    out = ""
+    end: tuple[int, int] | None = None
+    for token in tokens:
+        start = (token.line or 0, token.column or 0)
+        if end is not None and start > end:
+            out += " "
+        out += token
+        end = (token.end_line or 0, token.end_column or 0)
+    return out
+
+
+def string_places(pieces: list[tuple[SourceFile, int, str, bool]]) -> Iterator[tuple[SourceFile, int]]:
+    """File and offset of each character of a string's value, as typed, and of its end."""
+    for file, offset, raw, double in pieces:
+        places = lexer.unescape_offsets(raw) if double else list(range(len(raw) + 1))
+        for place in places[:-1]:
+            yield file, offset + place
+    file, offset, raw, _ = pieces[-1]
+    yield file, offset + len(raw)
+
+
+def _unsubstituted(pieces: list[tuple[SourceFile, int, str, bool]]) -> str:
+    return "".join(lexer.unescape(raw) if double else raw for _, _, raw, double in pieces)
+
+
+def _ends_line(text: str, position: int) -> bool:
+    return re.compile(r"[ \t\r]*\n").match(text, position) is not None
+
+
+def _shown(path: Path) -> str:
+    """A file's name as the operator would type it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _expression_true(value: int | str) -> bool:
+    return value > 0 if isinstance(value, int) else bool(value)
