@@ -1,0 +1,226 @@
+"""A datagram's way from bytes to the sinks; the straight line everything else serves.
+
+Every datagram ends in exactly one counter: received = undecoded + refused + handled + routed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from homerd.errors import DecodeError
+from homerd.packet import SIP, Packet, Place, RunState
+from homerd.wire.hep import Frame, decode
+from homerd.wire.sip import looks_like_sip
+
+if TYPE_CHECKING:
+    from homerd.lang.runtime import End
+    from homerd.lang.script import CompiledScript
+
+log = logging.getLogger("homerd.engine")
+
+KEEP_ALIVE = "keep_alive"
+
+
+class Peer(NamedTuple):
+    """Who sent a datagram and where it arrived; addresses packed."""
+
+    family: int
+    protocol: int
+    src: bytes
+    src_port: int
+    dst: bytes
+    dst_port: int
+
+
+class Arrival(Protocol):
+    """What the engine needs of a source: the addresses, but only where they matter."""
+
+    def peer(self, address: tuple[str, int]) -> Peer:
+        """*address* as recvfrom gives it, with the socket's own."""
+
+
+class Failure(NamedTuple):
+    """A fault of the script at run time."""
+
+    message: str
+    place: Place | None
+
+
+class Engine:
+    """Decodes, routes, hands the effects to the sinks, and counts.
+
+    deliver: False for trace, which only looks at the effects.
+    undecoded, refused: by reason.  handled: packets a plugin took in place of the script, and
+    keep-alives.  routed: by route.  route_errors: by place.  effects: by sink.
+    not_stored: packets without an effect, by what ended them.
+    last_failure: set by each fault; whoever wants to know clears it before.
+    """
+
+    def __init__(self, script: CompiledScript, state: RunState, *, deliver: bool = True) -> None:
+        self.script = script
+        self.state = state
+        self.deliver = deliver
+        self.received = 0
+        self.undecoded: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.handled: Counter[str] = Counter()
+        self.routed: Counter[str] = Counter()
+        self.route_errors: Counter[str] = Counter()
+        self.not_stored: Counter[str] = Counter()
+        self.effects: Counter[str] = Counter()
+        self.last_failure: Failure | None = None
+        self._logged: dict[str, float] = {}
+        self._suppressed: Counter[str] = Counter()
+
+    def handle(
+        self, data: bytes, address: tuple[str, int] | None = None, source: Arrival | None = None
+    ) -> None:
+        """One datagram: decode, route, hand its effects to the sinks.  Never raises."""
+        try:
+            frame = decode(data)
+        except DecodeError as error:
+            if error.reason != "not_hep" or not looks_like_sip(data):
+                self.received += 1
+                self.undecoded[error.reason] += 1
+                return
+            frame = bare_sip(data, source.peer(address) if source and address else None)
+        if source is not None and address is not None and self.script.needs_peer:
+            self.feed(frame, source.peer(address))
+        else:
+            self.feed(frame)
+
+    def feed(self, frame: Frame, peer: Peer | None = None) -> tuple[Packet, End | Exception | None]:
+        """Route a decoded packet.
+
+        Gives the packet with its effects, and how the script ended: an End, what it failed with, or
+        None for a keep-alive, which no script sees.  peer: kept as packet.scratch["peer"].
+        """
+        self.received += 1
+        packet = Packet(frame, self.state)
+        if frame.payload_type is None and not frame.payload:
+            self.handled[KEEP_ALIVE] += 1
+            self.not_stored[KEEP_ALIVE] += 1
+            return packet, None
+        if peer is not None:
+            packet.scratch["peer"] = peer
+        try:
+            end = self.script.run(packet)
+        except Exception as error:  # counted; the next packet is served
+            self._failed(error, packet)
+            return packet, error
+        kind = end.kind
+        if kind == "refused":
+            self.refused[end.reason] += 1
+        elif kind == "handled":
+            self.handled[f"hep_type_{frame.payload_type}"] += 1
+        else:
+            self.routed[packet.route] += 1
+        if packet.effects:
+            self._deliver(packet)
+        elif kind == "refused":
+            self.not_stored[end.reason] += 1
+        elif kind == "handled":
+            self.not_stored[f"hep_type_{frame.payload_type}"] += 1
+        else:
+            self.not_stored[f"script:{end.place}"] += 1
+        return packet, end
+
+    def run_route(self, name: str, packet: Packet) -> End | Exception | None:
+        """Run `route[name]`, for a timer; None when there is none.  Never raises."""
+        try:
+            end = self.script.run_route(name, packet)
+        except Exception as error:  # counted, like a packet's
+            self._report(error, packet)
+            self._deliver(packet)
+            return error
+        self._deliver(packet)
+        return end
+
+    def run_event(self, name: str, packet: Packet) -> End | Exception | None:
+        """Run `event_route[name]`; None when there is none.  Never raises."""
+        try:
+            end = self.script.run_event(name, packet)
+        except Exception as error:  # counted, like a packet's
+            self._report(error, packet)
+            self._deliver(packet)
+            return error
+        self._deliver(packet)
+        return end
+
+    def report(self, message: str, place: Place | None) -> None:
+        """Count a fault under its line; log it, once a second at most for each line."""
+        self.last_failure = Failure(message, place)
+        where = str(place) if place is not None else "unknown"
+        self.route_errors[where] += 1
+        now = time.monotonic()
+        if now - self._logged.get(where, -1.0) < 1.0:
+            self._suppressed[where] += 1
+            return
+        self._logged[where] = now
+        route = place.route if place is not None else ""
+        log.error(
+            'script failed place=%s route=%s suppressed=%d error="%s"',
+            where,
+            route or "-",
+            self._suppressed.pop(where, 0),
+            message,
+        )
+
+    def _deliver(self, packet: Packet) -> None:
+        effects, deliver = self.effects, self.deliver
+        for sink, record in packet.effects:
+            effects[sink.name] += 1
+            if deliver:
+                sink.add(record)
+
+    def _failed(self, error: Exception, packet: Packet) -> None:
+        """A packet whose script failed midway; what it emitted before still goes out."""
+        place = self._report(error, packet)
+        if packet.route:
+            self.routed[packet.route] += 1
+        else:
+            self.handled["failed"] += 1
+        if packet.effects:
+            self._deliver(packet)
+        else:
+            self.not_stored[f"error:{place}"] += 1
+
+    def _report(self, error: Exception, packet: Packet) -> str:
+        place = self.script.locate(error)
+        if place is not None and not place.route:
+            place = place._replace(route=packet.route)
+        self.report(_told(error), place)
+        return str(place) if place is not None else "unknown"
+
+
+def bare_sip(data: bytes, peer: Peer | None) -> Frame:
+    """A SIP message that came without an envelope, as a Frame of version 0."""
+    if peer is None:
+        return Frame(0, payload_type=SIP, payload=data, raw=data)
+    return Frame(
+        0,
+        peer.family,
+        peer.protocol,
+        peer.src,
+        peer.dst,
+        peer.src_port,
+        peer.dst_port,
+        payload_type=SIP,
+        payload=data,
+        raw=data,
+    )
+
+
+def _told(error: Exception) -> str:
+    """The error in one line, with the place in a plugin's code it came from."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    text = f"{type(error).__name__}: {error}"
+    if trace is None:
+        return text
+    file = trace.tb_frame.f_code.co_filename
+    return f"{text} ({file}:{trace.tb_lineno})" if file.endswith(".py") else text

@@ -1,0 +1,60 @@
+"""Log levels: Kamailio's numbers, their names and logging's own."""
+
+from __future__ import annotations
+
+import logging
+
+NAMES = {
+    -5: "ALERT",
+    -4: "BUG",
+    -3: "CRITICAL",
+    -2: "CRITICAL",
+    -1: "ERROR",
+    0: "WARNING",
+    1: "NOTICE",
+    2: "INFO",
+    3: "DEBUG",
+}
+NOTICE = 25
+_NUMBERS = {-5: 60, -4: 55, -3: 50, -2: 50, -1: 40, 0: 30, 1: NOTICE, 2: 20, 3: 10}
+
+script_log = logging.getLogger("homerd.script")
+
+
+class Formatter(logging.Formatter):
+    """`TIME LEVEL message`, a line of the script marked as such."""
+
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03d"
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
+        """The line; what the script printed is printed as it is."""
+        if record.name == script_log.name:
+            return f"{record.asctime} {record.levelname} <script>: {record.message}"
+        return super().formatMessage(record)
+
+
+def name(level: int) -> str:
+    """Kamailio's name of *level*, without its `L_`."""
+    return NAMES[min(max(level, -5), 3)]
+
+
+def script_line(level: int, text: str) -> None:
+    """One line of the script into the log; RunState.log of a running daemon."""
+    script_log.log(_NUMBERS[min(max(level, -5), 3)], "%s", text.removesuffix("\n"))
+
+
+def start() -> None:
+    """Send the log to standard error; which script lines are wanted the script says itself."""
+    for number, text in ((60, "ALERT"), (55, "BUG"), (NOTICE, "NOTICE")):
+        logging.addLevelName(number, text)
+    handler = logging.StreamHandler()
+    handler.setFormatter(Formatter())
+    root = logging.getLogger("homerd")
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    root.propagate = False
+    script_log.setLevel(logging.DEBUG)

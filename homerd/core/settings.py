@@ -1,0 +1,250 @@
+"""The script's globals that mean something to the daemon: what it listens on, how much it logs.
+
+A script written for Kamailio keeps its other globals: every core parameter of Kamailio 5.6 is known
+here, and one without a meaning for a capture server is ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from homerd.lang.diagnostics import did_you_mean
+
+if TYPE_CHECKING:
+    from homerd.lang.nodes import Global
+
+DEFAULT_PORT = 9060
+RECEIVE_BUFFER = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """One socket to open.
+
+    scheme: "udp" or "tcp".  host: an address, a name, an interface, "*" for every address.
+    text: as the operator wrote it.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The globals, converted; a field is the default when the script does not set it.
+
+    debug: log level of script lines, None when not set.
+    receive_buffer: bytes the kernel keeps for each UDP socket.
+    tcp_idle_seconds, tcp_connections: when a connection is closed, how many there may be.
+    """
+
+    listen: tuple[Listen, ...] = ()
+    debug: int | None = None
+    log_prefix: str = ""
+    max_while_loops: int = 100
+    max_recursive_level: int = 256
+    return_mode: int = 0
+    receive_buffer: int = RECEIVE_BUFFER
+    tcp_connections: int = 2048
+    tcp_idle_seconds: int = 600
+    workers: int = 1
+
+
+def parse(globals: Iterable[Global]) -> tuple[Settings, list[tuple[Global, str]]]:
+    """The settings, and each global that is wrong with what is wrong about it."""
+    settings = Settings()
+    problems: list[tuple[Global, str]] = []
+    sockets: list[Global] = []
+    port = DEFAULT_PORT
+    no_tcp = False
+    for item in globals:
+        name = item.name.lower()
+        try:
+            if name in ("listen", "socket"):
+                sockets.append(item)
+            elif name == "port":
+                port = _number(item.value, 1, 65535)
+            elif name == "disable_tcp":
+                no_tcp = bool(_number(item.value))
+            elif name in _FIELDS:
+                field, convert = _FIELDS[name]
+                settings = replace(settings, **{field: convert(item.value)})  # type: ignore[arg-type]
+            elif name not in _IGNORED:
+                raise ValueError(_unknown(item.name))
+        except ValueError as error:
+            problems.append((item, str(error)))
+    listen: list[Listen] = []
+    for item in sockets:
+        try:
+            listen += parse_listen(str(item.value), port, no_tcp=no_tcp)
+        except ValueError as error:
+            problems.append((item, str(error)))
+    if not sockets:
+        listen = parse_listen("0.0.0.0", port, no_tcp=no_tcp)
+    return replace(settings, listen=tuple(dict.fromkeys(listen))), problems
+
+
+def parse_listen(value: str, port: int = DEFAULT_PORT, *, no_tcp: bool = False) -> list[Listen]:
+    """The sockets that `listen = value` asks for; ValueError says what is wrong.
+
+    Without a scheme both udp and tcp are meant, without a port *port*.
+    """
+    # sock { sock } [ "advertise" addr ] [ "name" STRING ], cfg-language 3.3
+    value = _AFTER_SOCKETS.split(value, maxsplit=1)[0]
+    words = re.sub(r"\s*,\s*", ",", value).split()
+    if not words:
+        raise ValueError("expected [udp:|tcp:]address[:port], got nothing")
+    found: list[Listen] = []
+    for word in words:
+        scheme, rest = _scheme(word)
+        hosts, number = _host_and_port(word, rest, port)
+        schemes = (scheme,) if scheme else ("udp",) if no_tcp else ("udp", "tcp")
+        found += [Listen(each, host, number, word) for host in hosts for each in schemes]
+    return found
+
+
+_AFTER_SOCKETS = re.compile(r"\s+(?:advertise|ADVERTISE|name)\b")
+_SCHEMES = {"udp": "udp", "tcp": "tcp", "hep_udp": "udp", "hep_tcp": "tcp", "*": ""}
+_NOT_SPOKEN = ("tls", "sctp", "ws", "wss", "hep_tls", "bin", "hep_ws")
+
+
+def _scheme(word: str) -> tuple[str, str]:
+    name, colon, rest = word.partition(":")
+    name = name.lower()
+    if not colon or word.startswith("["):
+        return "", word
+    if name in _NOT_SPOKEN:
+        raise ValueError(f'"{word}": homerd listens on udp and tcp, not on {name}')
+    # "*:9060" is every address, "*:10.0.0.1:9060" every protocol.
+    if name in _SCHEMES and (name != "*" or ":" in rest):
+        return _SCHEMES[name], rest
+    return "", word
+
+
+def _host_and_port(word: str, text: str, port: int) -> tuple[list[str], int]:
+    """`host`, `host:port`, `[v6]`, `[v6]:port`, a bare v6 address, `(host, host):port`."""
+    if text.startswith(("[", "(")):
+        host, closing, rest = text[1:].partition("]" if text[0] == "[" else ")")
+        if not closing or (rest and not rest.startswith(":")):
+            raise ValueError(f'"{word}": expected address:port, the bracket is not closed')
+        number = rest[1:]
+    elif text.count(":") > 1:
+        host, number = text, ""
+    else:
+        host, _, number = text.partition(":")
+    hosts = [item.strip("[] ") for item in host.split(",")]
+    if not all(hosts):
+        raise ValueError(f'"{word}": expected an address before the port')
+    return hosts, port if number in ("", "*") else _port(word, number)
+
+
+def _port(word: str, text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise ValueError(f'"{word}": expected a port from 1 to 65535, got "{text}"')
+    return int(text)
+
+
+_WORDS = {
+    **dict.fromkeys(("yes", "true", "on", "enable"), 1),
+    **dict.fromkeys(("no", "false", "off", "disable"), 0),
+}
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def _number(value: str | int, least: int = -(1 << 31), most: int = (1 << 31) - 1) -> int:
+    try:
+        number = _WORDS[value] if value in _WORDS else int(str(value).replace(" ", ""), 0)
+    except ValueError:
+        raise ValueError(f'expected a number, got "{value}"') from None
+    if not least <= number <= most:
+        raise ValueError(f"expected a number from {least} to {most}, got {number}")
+    return number
+
+
+def _bytes(value: str | int) -> int:
+    match = re.fullmatch(r"(\d+)\s*([kKmMgG]?)", str(value))
+    if match is None:
+        raise ValueError(f'expected bytes, such as "64M", got "{value}"')
+    return int(match[1]) * _UNITS[match[2].lower()]
+
+
+def _from(least: int) -> Callable[[str | int], int]:
+    return lambda value: _number(value, least)
+
+
+_FIELDS: dict[str, tuple[str, Callable[[str | int], int | str]]] = {
+    "debug": ("debug", _number),
+    "log_level": ("debug", _number),
+    "log_prefix": ("log_prefix", str),
+    "max_while_loops": ("max_while_loops", _from(0)),
+    "max_recursive_level": ("max_recursive_level", _from(1)),
+    "return_mode": ("return_mode", lambda value: _number(value, 0, 2)),
+    "receive_buffer": ("receive_buffer", _bytes),
+    "tcp_max_connections": ("tcp_connections", _from(1)),
+    "tcp_connection_lifetime": ("tcp_idle_seconds", _from(1)),
+    "workers": ("workers", _from(1)),
+}
+
+# Kamailio 5.6 core/cfg.lex, and what OpenSIPS and newer versions add.
+_NAMES = """
+advertised_address advertised_port alias async_nonblock async_tkv_evcb async_tkv_gname
+async_usleep async_workers auto_aliases auto_bind_ipv6 bind_ipv6_link_local check_via children
+chroot core_log corelog disable_503_translation disable_core_dump disable_sctp disable_tls
+dns dns_cache_del_nonexp dns_cache_delete_nonexpired dns_cache_flags dns_cache_gc_interval
+dns_cache_init dns_cache_max_ttl dns_cache_mem dns_cache_min_ttl dns_cache_negative_ttl
+dns_cache_rec_pref dns_naptr_ignore_rfc dns_retr_no dns_retr_time dns_sctp_pref
+dns_sctp_preference dns_search_full_match dns_servers_no dns_slow_query_ms dns_srv_lb
+dns_srv_loadbalancing dns_tcp_pref dns_tcp_preference dns_tls_pref dns_tls_preference
+dns_try_ipv6 dns_try_naptr dns_udp_pref dns_udp_preference dns_use_search_list
+dst_blacklist_expire dst_blacklist_gc_interval dst_blacklist_init dst_blacklist_mem
+dst_blacklist_sctp_imask dst_blacklist_tcp_imask dst_blacklist_tls_imask dst_blacklist_ttl
+dst_blacklist_udp_imask enable_sctp enable_tls event_route_callback exit_timeout
+fork fork_delay gid group http_reply_hack http_reply_parse ip_free_bind ip_nonlocal_bind
+ipfreebind kemi latency_cfg_log latency_limit_action latency_limit_cfg latency_limit_db
+latency_log log_color log_engine_data log_engine_type log_facility log_name log_prefix_mode
+log_stderror max_branches maxbuffer maxsndbuffer mcast mcast_loopback mcast_ttl mem_dbg
+mem_join mem_log mem_safety mem_status_mode mem_summary memdbg memlog mhomed mlock_pages
+modinit_delay msg_time onsend_route_callback onsend_route_reply open_files_limit phone2tel
+pmtu_discovery pv_buffer_size pv_buffer_slots pv_cache_action pv_cache_limit real_time
+received_route_callback received_route_mode reply_route_callback reply_to_via rev_dns
+route_locks_size rt_fast_timer_prio rt_ftimer_policy rt_ftimer_prio rt_policy rt_prio
+rt_stimer_policy rt_stimer_prio rt_timer1_policy rt_timer1_prio rt_timer2_policy
+rt_timer2_prio run_dir rundir sctp_children ser_kill_timeout server_header server_id
+server_signature shm shm_force_alloc shm_mem shm_mem_size sip_parser_log
+sip_parser_log_oneline sip_parser_mode sip_warning socket_workers sql_buffer_size
+stats_name_separator tcp_accept_aliases tcp_accept_haproxy tcp_accept_hep3
+tcp_accept_iplimit tcp_accept_no_cl tcp_accept_unique tcp_async tcp_buf_write
+tcp_check_timer tcp_children tcp_clone_rcvbuf tcp_conn_wq_max tcp_connect_timeout
+tcp_connection_match tcp_crlf_ping tcp_defer_accept tcp_delayed_ack tcp_fd_cache
+tcp_keepalive tcp_keepcnt tcp_keepidle tcp_keepintvl tcp_linger2 tcp_msg_data_timeout
+tcp_msg_read_timeout tcp_no_connect tcp_poll_method tcp_rd_buf_size tcp_reuse_port
+tcp_send_timeout tcp_source_ipv4 tcp_source_ipv6 tcp_syncnt tcp_wait_data tcp_wq_blk_size
+tcp_wq_max timer_procs tls_ca_list tls_certificate tls_connection_match tls_disable
+tls_enable tls_handshake_timeout tls_log tls_max_connections tls_method tls_port_no
+tls_private_key tls_require_certificate tls_send_timeout tls_verify tlslog tos
+udp4_raw udp4_raw_mtu udp4_raw_ttl udp_mtu udp_mtu_try_proto udp_receiver_mode uid
+uri_host_extra_chars use_dns_cache use_dns_failover use_dst_blacklist user
+user_agent_header verbose_startup version_table virtual_mode wait_worker1_mode
+wait_worker1_time wait_worker1_usleep wdir workdir xavp_via_fields xavp_via_params
+xavp_via_reply_params
+
+abort_on_assert auto_scaling_cycle db_default_url db_max_async_connections db_version_table
+disable_dns_blacklist disable_dns_failover enable_asserts exec_dns_threshold exec_msg_threshold
+log_event_level_mask log_json_buf_size log_msg_buf_size log_stdout_level max_while_loops_log
+mpath pkg_mem shm_hash_split_percentage shm_secondary_hash_size stderror_enabled
+stderror_level_prefix stdout_enabled syslog_enabled syslog_facility syslog_level
+tcp_max_msg_time tcp_no_new_conn_bflag tcp_parallel_handling tcp_socket_backlog tcp_threshold
+tcp_workers udp_workers xlog_buf_size xlog_force_color xlog_level xlog_print_level
+"""
+_IGNORED = frozenset(_NAMES.split())
+
+
+def _unknown(name: str) -> str:
+    known = [*_IGNORED, *_FIELDS, "listen", "socket", "port", "disable_tcp"]
+    hint = did_you_mean(name, known)
+    return f'unknown global parameter "{name}"' + (f", {hint}" if hint else "")
