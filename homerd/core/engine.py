@@ -10,8 +10,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from homerd.errors import DecodeError
-from homerd.packet import SIP, Packet, Place, RunState
+from homerd.errors import DecodeError, Place
+from homerd.packet import SIP, Packet, RunState
 from homerd.wire.hep import Frame, decode
 from homerd.wire.sip import looks_like_sip
 

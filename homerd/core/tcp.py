@@ -1,0 +1,194 @@
+"""TCP: streams of HEP3 frames, each connection with a framer of its own.
+
+A stream that cannot be followed any more is closed, once, and counted in `closed` by reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import socket
+import termios
+import time
+from collections import Counter
+from struct import unpack
+
+from homerd.core import source
+from homerd.core.engine import Engine, Peer
+from homerd.core.settings import Listen
+from homerd.core.source import Address
+from homerd.wire.hep import Framer
+
+log = logging.getLogger("homerd.source")
+
+READ_SIZE = 1 << 16  # one read a wakeup, so that no connection keeps the others waiting
+HALF_SENT_SECONDS = 60.0
+_ACCEPT_LIMIT = 64
+_TCP = 6
+
+
+class Connection:
+    """One agent's stream."""
+
+    def __init__(self, owner: TcpSource, opened: socket.socket, address: Address) -> None:
+        self.owner = owner
+        self.socket = opened
+        self.address = address
+        self.local: Address = opened.getsockname()
+        self.framer = Framer()
+        self.read_at = self.whole_at = time.monotonic()
+        self._peer: Peer | None = None
+
+    def peer(self, address: Address) -> Peer:
+        """Both ends of the connection."""
+        if self._peer is None:
+            self._peer = source.peer(_TCP, address, self.local)
+        return self._peer
+
+    def read(self) -> int:
+        """Read once and hand over the frames that are whole; gives how many bytes came."""
+        try:
+            data = self.socket.recv(READ_SIZE)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self.owner.drop(self, "reset")
+            return 0
+        if not data:
+            self.owner.drop(self, "cut" if self.framer.pending else "ended")
+            return 0
+        self.read_at = time.monotonic()
+        if not self.framer.pending:
+            self.whole_at = self.read_at
+        frames = self.framer.feed(data)
+        if frames:
+            self.whole_at = self.read_at
+        handle = self.owner.engine.handle
+        for frame in frames:
+            handle(frame, self.address, self)
+        if self.framer.fault is not None:
+            self.owner.drop(self, self.framer.fault.reason)
+        return len(data)
+
+    def waiting(self) -> int:
+        """Bytes the kernel has received and nobody has read."""
+        answer = fcntl.ioctl(self.socket, termios.FIONREAD, b"\0" * 4)
+        size: int = unpack("=i", answer)[0]
+        return size
+
+
+class TcpSource:
+    """One listening socket and its connections.
+
+    closed: connections that ended, by reason: "ended", "cut" (within a frame), "reset", "idle",
+    "half_sent", "limit", "bad_magic", "bad_total_length".
+    """
+
+    def __init__(
+        self,
+        listen: Listen,
+        family: socket.AddressFamily,
+        address: Address,
+        engine: Engine,
+        *,
+        max_connections: int,
+        idle_seconds: float,
+    ) -> None:
+        self.engine = engine
+        self.max_connections = max_connections
+        self.idle_seconds = idle_seconds
+        self.half_sent_seconds = min(HALF_SENT_SECONDS, idle_seconds)
+        self.socket = source.bind(listen, family, address, socket.SOCK_STREAM)
+        self.socket.listen(512)
+        self.name = f"tcp:{source.shown(self.socket.getsockname())}"
+        self.connections: set[Connection] = set()
+        self.accepted = 0
+        self.closed: Counter[str] = Counter()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._listening = False
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the loop call for connections and for what comes over them."""
+        self._loop = loop
+        self._listen()
+
+    def accept(self) -> bool:
+        """Take connections that wait, those beyond the limit only to close them.
+
+        True when there may be more.
+        """
+        for _ in range(_ACCEPT_LIMIT):
+            try:
+                opened, address = self.socket.accept()
+            except BlockingIOError:
+                return False
+            except ConnectionError:  # gone before we looked
+                continue
+            except OSError as error:  # out of file descriptors: look again with the next tick
+                log.warning('connections wait listen=%s error="%s"', self.name, error.strerror)
+                self._pause()
+                return False
+            if len(self.connections) >= self.max_connections:
+                self.closed["limit"] += 1
+                opened.close()
+                continue
+            opened.setblocking(False)
+            connection = Connection(self, opened, address)
+            self.accepted += 1
+            self.connections.add(connection)
+            if self._loop is not None:
+                self._loop.add_reader(opened, connection.read)
+        return True
+
+    def drop(self, connection: Connection, reason: str) -> None:
+        """Close a connection, counted by *reason*."""
+        if connection not in self.connections:
+            return
+        self.connections.remove(connection)
+        self.closed[reason] += 1
+        if self._loop is not None:
+            self._loop.remove_reader(connection.socket)
+        connection.socket.close()
+
+    def tick(self, now: float) -> None:
+        """Close what was silent too long, or holds a frame half-sent."""
+        for connection in list(self.connections):
+            if now - connection.read_at > self.idle_seconds:
+                self.drop(connection, "idle")
+            elif connection.framer.pending and now - connection.whole_at > self.half_sent_seconds:
+                self.drop(connection, "half_sent")
+        if self._loop is not None:
+            self._listen()
+
+    def finish(self) -> None:
+        """Take what the kernel has received on every connection, then close them all."""
+        self._pause()
+        while self.accept():
+            pass
+        for connection in list(self.connections):
+            left = connection.waiting()
+            while left > 0 and connection in self.connections:
+                read = connection.read()
+                if not read:
+                    break
+                left -= read
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection and the listening socket."""
+        self._pause()
+        for connection in list(self.connections):
+            self.drop(connection, "stopped")
+        self._loop = None
+        self.socket.close()
+
+    def _listen(self) -> None:
+        if self._loop is not None and not self._listening:
+            self._loop.add_reader(self.socket, self.accept)
+            self._listening = True
+
+    def _pause(self) -> None:
+        if self._loop is not None and self._listening:
+            self._loop.remove_reader(self.socket)
+            self._listening = False
