@@ -48,7 +48,8 @@ clean:
 	rm -rf .venv build dist *.egg-info
 
 # $(call install,WHAT,MARK): nothing to do when .venv works and MARK says that it was made here, from
-# this pyproject.toml.  A changed file time alone (git switches branches) installs nothing.
+# this pyproject.toml.  A changed file time alone (git switches branches) installs nothing.  What
+# `make test` installs is enough for `make run`.
 define install
 	set -e; \
 	mark() { pwd; cat pyproject.toml; }; \
@@ -63,5 +64,5 @@ define install
 	echo "Installing $(1) into .venv"; \
 	$(VENV) -m pip install --quiet --disable-pip-version-check --editable '$(1)' || { \
 	    echo "homerd: pip could not install; the first time it needs the network" >&2; exit 1; }; \
-	mark > $(2)
+	mark | tee .venv/installed > $(2)
 endef
