@@ -62,6 +62,7 @@ class Engine:
     def __init__(self, script: CompiledScript, state: RunState, *, deliver: bool = True) -> None:
         self.script = script
         self.state = state
+        self._needs_peer = script.needs_peer
         self.deliver = deliver
         self.received = 0
         self.undecoded: Counter[str] = Counter()
@@ -87,7 +88,7 @@ class Engine:
                 self.undecoded[error.reason] += 1
                 return
             frame = bare_sip(data, source.peer(address) if source and address else None)
-        if source is not None and address is not None and self.script.needs_peer:
+        if source is not None and address is not None and self._needs_peer:
             self.feed(frame, source.peer(address))
         else:
             self.feed(frame)

@@ -56,7 +56,10 @@ class Settings:
 
 
 def parse(globals: Iterable[Global]) -> tuple[Settings, list[tuple[Global, str]]]:
-    """The settings, and each global that is wrong with what is wrong about it."""
+    """The settings, and each global that is wrong with what is wrong about it.
+
+    A hint stands on a second line.
+    """
     settings = Settings()
     problems: list[tuple[Global, str]] = []
     sockets: list[Global] = []
@@ -247,4 +250,4 @@ _IGNORED = frozenset(_NAMES.split())
 def _unknown(name: str) -> str:
     known = [*_IGNORED, *_FIELDS, "listen", "socket", "port", "disable_tcp"]
     hint = did_you_mean(name, known)
-    return f'unknown global parameter "{name}"' + (f", {hint}" if hint else "")
+    return f'unknown global parameter "{name}"' + (f"\n{hint}" if hint else "")

@@ -1,0 +1,74 @@
+"""`homerd status`: what the running daemon has received, stored and lost."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from homerd.commands.run import add_socket_option
+from homerd.core import control
+
+_WIDTH = 34
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command's options."""
+    parser = commands.add_parser(
+        "status", help="what the running daemon has received, stored and lost"
+    )
+    parser.add_argument("--json", action="store_true", help="the same as one JSON line")
+    add_socket_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Ask the daemon and print what it says."""
+    status = control.ask(options.socket, "status")
+    print(json.dumps(status) if options.json else "\n".join(lines(status)))
+    return 0
+
+
+def lines(status: Mapping[str, Any]) -> Iterator[str]:
+    """The status for people: what came in, where it went, what was lost."""
+    yield f"script    {status['script']} (digest {status['digest']})"
+    yield f"uptime    {_duration(status['uptime_seconds'])}"
+    for item in status["sources"]:
+        at = f", {item['connections']} connections" if "connections" in item else ""
+        yield f"listens   {item['listen']}{at}"
+    yield ""
+    yield _line("received", status["received"])
+    yield from _block("  undecoded", status["undecoded"])
+    yield from _block("  refused", status["refused"])
+    yield from _block("  taken by modules", status["handled"])
+    yield from _block("  routed", status["routed"])
+    yield from _block("script failures", status["route_errors"])
+    yield from _block("stored", status["stored"])
+    yield from _block("not stored", status["not_stored"])
+    yield _line("lost in the kernel", status["kernel_drops"])
+    for name, sink in status["sinks"].items():
+        yield ""
+        yield f"sink {name}"
+        for key in ("added", "written", "queued", "rejected", "dropped", "retries"):
+            yield _line(f"  {key}", sink[key])
+        yield from _block("  lost", sink["lost"])
+
+
+def _line(label: str, count: int) -> str:
+    return f"{label:<{_WIDTH}} {count:>12,}"
+
+
+def _block(label: str, counts: Mapping[str, int]) -> Iterator[str]:
+    """A sum and, when there is more than nothing, its parts."""
+    yield _line(label, sum(counts.values()))
+    indent = " " * (len(label) - len(label.lstrip()) + 2)
+    for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        yield _line(f"{indent}{name}", count)
+
+
+def _duration(seconds: float) -> str:
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    return (f"{days} days " if days else "") + f"{hour:02}:{minute:02}:{second:02}"

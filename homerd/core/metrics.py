@@ -1,0 +1,77 @@
+"""Counters as values: what `homerd status` shows, in one dictionary of JSON values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from homerd.core.tcp import TcpSource
+from homerd.core.udp import UdpSource
+
+if TYPE_CHECKING:
+    from homerd.core.sink import BatchSink
+    from homerd.core.source import Source
+    from homerd.core.worker import Worker
+
+
+def snapshot(worker: Worker) -> dict[str, Any]:
+    """Every counter of *worker* as it is now."""
+    engine = worker.engine
+    stored: Counter[str] = Counter()
+    for sink in worker.sinks:
+        stored.update(sink.stored)
+    return {
+        "uptime_seconds": round(worker.uptime_seconds, 1),
+        "script": worker.script_name,
+        "digest": engine.script.digest,
+        "received": engine.received,
+        "undecoded": dict(engine.undecoded),
+        "refused": dict(engine.refused),
+        "handled": dict(engine.handled),
+        "routed": dict(engine.routed),
+        "route_errors": dict(engine.route_errors),
+        "effects": dict(engine.effects),
+        "stored": dict(stored),
+        "not_stored": dict(engine.not_stored),
+        "kernel_drops": sum(_drops(source) for source in worker.sources),
+        "timer_runs_missed": worker.timers.missed,
+        "loop_lag_seconds": round(worker.loop_lag_seconds, 4),
+        "sources": [_source(source) for source in worker.sources],
+        "sinks": {sink.name: _sink(sink) for sink in worker.sinks},
+    }
+
+
+def _drops(source: Source) -> int:
+    return source.kernel_drops if isinstance(source, UdpSource) else 0
+
+
+def _source(source: Source) -> dict[str, Any]:
+    if isinstance(source, UdpSource):
+        return {
+            "listen": source.name,
+            "receive_buffer": source.receive_buffer,
+            "kernel_drops": source.kernel_drops,
+            "errors": source.errors,
+        }
+    if isinstance(source, TcpSource):
+        return {
+            "listen": source.name,
+            "connections": len(source.connections),
+            "accepted": source.accepted,
+            "closed": dict(source.closed),
+        }
+    return {"listen": source.name}
+
+
+def _sink(sink: BatchSink) -> dict[str, Any]:
+    return {
+        "added": sink.added,
+        "queued": sink.pending,
+        "written": sink.written,
+        "rejected": sink.rejected,
+        "dropped": sink.dropped,
+        "lost": dict(sink.lost),
+        "retries": sink.retries,
+        "batches": sink.batches,
+        "write_seconds": round(sink.write_seconds, 3),
+    }

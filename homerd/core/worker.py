@@ -1,0 +1,324 @@
+"""One process's share of the work: its engine, sources, sinks, timers and the loop they run on."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from homerd.core import metrics, source
+from homerd.core.control import ControlSocket
+from homerd.core.engine import Engine
+from homerd.core.log import NOTICE, script_line
+from homerd.core.settings import Listen
+from homerd.core.sink import BatchSink
+from homerd.core.source import Source
+from homerd.core.tcp import TcpSource
+from homerd.core.timer import Timers
+from homerd.core.udp import UdpSource
+from homerd.packet import SIP, Packet, RunState
+from homerd.wire.hep import IPV4, Frame
+
+if TYPE_CHECKING:
+    from homerd.core.program import Program
+    from homerd.lang.runtime import End
+
+log = logging.getLogger("homerd.worker")
+
+TICK_SECONDS = 1.0
+STOP_SECONDS = 10.0
+# Batches hold many young objects for a second: the default of 700 would scan them all the time.
+_GC_THRESHOLDS = (100_000, 20, 100)
+
+# What routes see that no packet began: timers, start.  Kamailio 5.6, core/fmsg.c.
+FAKED_OPTIONS = (
+    b"OPTIONS sip:you@kamailio.org SIP/2.0\r\n"
+    b"Via: SIP/2.0/UDP 127.0.0.1\r\n"
+    b"From: <you@kamailio.org>;tag=123\r\n"
+    b"To: <you@kamailio.org>\r\n"
+    b"Call-ID: 123\r\n"
+    b"CSeq: 1 OPTIONS\r\n"
+    b"Content-Length: 0\r\n\r\n"
+)
+_LOOPBACK = b"\x7f\x00\x00\x01"
+
+
+class Worker:
+    """Runs a program; what plugins are given at start (hookspecs.Worker).
+
+    deliver: False for trace: sinks are known but never started, effects only looked at.
+    log: where script lines go, `(level, text)`.
+    route_seen: told of each run that no packet began: route, packet, how it ended.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        *,
+        deliver: bool = True,
+        log: Callable[[int, str], None] | None = None,
+    ) -> None:
+        self.program = program
+        self.deliver = deliver
+        self.sinks: list[BatchSink] = []
+        self.sources: list[Source] = []
+        self.loop_lag_seconds = 0.0
+        self.route_seen: Callable[[str, Packet, End | Exception], None] | None = None
+        self._log = log or script_line
+        self._states: list[RunState] = []
+        self._state = self.new_state()
+        self.engine = Engine(program.script, self._state, deliver=deliver)
+        self._state.report = self.engine.report
+        self.timers = Timers(self.now, self._move)
+        self._started_at: float | None = None
+        self._stopped = False
+        self._ends: asyncio.Event | None = None
+
+    # What plugins use
+
+    def add_sink(self, sink: BatchSink) -> BatchSink:
+        """Start *sink* and return it; it is flushed and closed when the worker ends."""
+        if self.deliver:
+            sink.start()
+        self.sinks.append(sink)
+        return sink
+
+    def every(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call *call* each *seconds* of the script's clock; never overlapping itself."""
+        self.timers.every(seconds, lambda: self._guarded(call))
+
+    def run_route(self, name: str, state: RunState | None = None) -> str:
+        """Run `route[name]` on a faked OPTIONS.
+
+        Gives "drop", "exit", "return", "end", "error" when it failed, "" without such a route.
+        """
+        packet = faked_options(state or self._state)
+        return self._seen(name, packet, self.engine.run_route(name, packet))
+
+    def run_event(self, name: str) -> str:
+        """The same for `event_route[name]`."""
+        packet = faked_options(self._state)
+        return self._seen(f"event_route[{name}]", packet, self.engine.run_event(name, packet))
+
+    def new_state(self) -> RunState:
+        """A RunState with `$var` of its own, on the same clock."""
+        program = self.program
+        state = RunState(self._log, program.settings.debug or 0)
+        if self._states:
+            first = self._states[0]
+            state.report = first.report
+            state.clock_offset = first.clock_offset
+            state.globals = first.globals
+        else:
+            state.globals = dict(program.globals)
+        self._states.append(state)
+        return state
+
+    def now(self) -> float:
+        """Seconds since 1970 by the script's clock."""
+        return self._state.now()
+
+    # Who runs the worker
+
+    @property
+    def uptime_seconds(self) -> float:
+        """Since `start`."""
+        return 0.0 if self._started_at is None else time.monotonic() - self._started_at
+
+    @property
+    def script_name(self) -> str:
+        """The script's main file."""
+        files = self.program.script.files
+        return str(files[0]) if files else ""
+
+    def start(self) -> None:
+        """Have the plugins add their sinks and timers; ConfigError when one cannot start."""
+        self._started_at = time.monotonic()
+        try:
+            self.program.registry.manager.hook.startup(worker=self)
+        except BaseException:
+            self._stopped = True
+            self._stop_sinks(0.0)
+            raise
+
+    def tick(self) -> None:
+        """Once a second: let waiting records go, look after the sources."""
+        now = time.monotonic()
+        for sink in self.sinks:
+            sink.tick(now)
+        for each in self.sources:
+            each.tick(now)
+
+    def advance(self, seconds: float) -> None:
+        """Move the script's clock on; timers that come due in that time run, nothing sleeps."""
+        self.timers.advance(seconds)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until every sink has written what it was given; False when time ran out."""
+        end = None if timeout is None else time.monotonic() + timeout
+        done = True
+        for sink in self.sinks if self.deliver else ():
+            left = None if end is None else max(0.0, end - time.monotonic())
+            done = sink.flush(left) and done
+        return done
+
+    def stop(self, timeout: float = STOP_SECONDS) -> None:
+        """After the last packet: the plugins, then the sinks, for at most *timeout* seconds."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self.program.registry.manager.hook.shutdown(worker=self)
+        self._stop_sinks(timeout)
+
+    # The daemon
+
+    def open(self, listen: Sequence[Listen]) -> None:
+        """Open a socket for each *listen*; ConfigError, and none is open, when one cannot be."""
+        settings = self.program.settings
+        try:
+            for item in listen:
+                for family, address in source.addresses(item):
+                    if item.scheme == "udp":
+                        opened: Source = UdpSource(
+                            item, family, address, self.engine, settings.receive_buffer
+                        )
+                    else:
+                        opened = TcpSource(
+                            item,
+                            family,
+                            address,
+                            self.engine,
+                            max_connections=settings.tcp_connections,
+                            idle_seconds=settings.tcp_idle_seconds,
+                        )
+                    self.sources.append(opened)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the sockets without reading what is left in them."""
+        for each in self.sources:
+            each.close()
+        self.sources.clear()
+
+    def run_forever(self, listen: Sequence[Listen], control: ControlSocket | None = None) -> None:
+        """Receive until SIGTERM or SIGINT; what was received until then is written."""
+        self.open(listen)
+        try:
+            if control is not None:
+                control.bind()
+            self.start()
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*_GC_THRESHOLDS)
+            asyncio.run(self._serve(control))
+        finally:
+            if control is not None:
+                control.close()
+            self.stop()
+            self._say_goodbye()
+            self.close()
+
+    async def _serve(self, control: ControlSocket | None) -> None:
+        loop = asyncio.get_running_loop()
+        self._ends = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ends.set)
+        loop.add_signal_handler(signal.SIGHUP, _no_reload)
+        if control is not None:
+            await control.serve()
+        for each in self.sources:
+            each.attach(loop)
+        log.log(
+            NOTICE,
+            "started script=%s digest=%s listen=%s sinks=%s",
+            self.script_name,
+            self.engine.script.digest,
+            ",".join(each.name for each in self.sources),
+            ",".join(sink.name for sink in self.sinks) or "none",
+        )
+        beats = asyncio.create_task(self._beat())
+        await self._ends.wait()
+        beats.cancel()
+        log.log(NOTICE, "stopping received=%d", self.engine.received)
+        for each in self.sources:
+            each.finish()
+
+    async def _beat(self) -> None:
+        """Run timers when they are due, and `tick` each second."""
+        next_tick = time.monotonic() + TICK_SECONDS
+        while True:
+            to_timer = self.timers.seconds_to_next()
+            to_tick = max(0.0, next_tick - time.monotonic())
+            wait = to_tick if to_timer is None else min(to_tick, to_timer)
+            wanted = time.monotonic() + wait
+            await asyncio.sleep(wait)
+            now = time.monotonic()
+            self.loop_lag_seconds = max(now - wanted, self.loop_lag_seconds * 0.9)
+            self.timers.run_due()
+            if now >= next_tick:
+                self._guarded(self.tick)
+                next_tick = max(next_tick + TICK_SECONDS, now)
+
+    def _say_goodbye(self) -> None:
+        counters = metrics.snapshot(self)
+        sinks = counters["sinks"].values()
+        log.log(
+            NOTICE,
+            "stopped received=%d stored=%d rejected=%d dropped=%d kernel_drops=%d",
+            counters["received"],
+            sum(sink["written"] for sink in sinks),
+            sum(sink["rejected"] for sink in sinks),
+            sum(sink["dropped"] for sink in sinks),
+            counters["kernel_drops"],
+        )
+
+    def _stop_sinks(self, timeout: float) -> None:
+        end = time.monotonic() + timeout
+        for sink in self.sinks:
+            sink.stop(max(0.0, end - time.monotonic()))
+
+    def _guarded(self, call: Callable[[], Any]) -> None:
+        """A plugin's timer must not end the loop; its fault is counted like a script's."""
+        try:
+            call()
+        except Exception as error:  # counted
+            self.engine.report(f"{type(error).__name__}: {error}", None)
+            log.debug("timer failed", exc_info=True)
+
+    def _move(self, seconds: float) -> None:
+        for state in self._states:
+            state.clock_offset += seconds
+
+    def _seen(self, route: str, packet: Packet, outcome: End | Exception | None) -> str:
+        if outcome is None:
+            return ""
+        if self.route_seen is not None:
+            self.route_seen(route, packet, outcome)
+        return "error" if isinstance(outcome, Exception) else outcome.kind
+
+
+def faked_options(state: RunState) -> Packet:
+    """The packet that a route sees when no packet began it."""
+    frame = Frame(
+        0,
+        IPV4,
+        17,
+        _LOOPBACK,
+        _LOOPBACK,
+        5060,
+        5060,
+        payload_type=SIP,
+        payload=FAKED_OPTIONS,
+        raw=FAKED_OPTIONS,
+    )
+    return Packet(frame, state)
+
+
+def _no_reload() -> None:
+    log.warning("reload asked for, and not there yet help=%r", "restart homerd")
