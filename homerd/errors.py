@@ -11,10 +11,23 @@ HomerdError
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from homerd.lang.diagnostics import Diagnostic
+    from homerd.lang.source import SourceMap
+
+
+class Place(NamedTuple):
+    """Where in the script a fault is, as the operator sees it; line and column from 1."""
+
+    file: str
+    line: int
+    column: int = 0
+    route: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
 
 
 class HomerdError(Exception):
@@ -35,11 +48,12 @@ class DecodeError(HomerdError):
 
 
 class ScriptErrors(HomerdError):
-    """The script does not compile; every diagnostic that was found, in file order."""
+    """The script does not compile; every diagnostic that was found, and its text for printing."""
 
-    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+    def __init__(self, diagnostics: Sequence[Diagnostic], sources: SourceMap) -> None:
         super().__init__(f"{len(diagnostics)} diagnostics")
         self.diagnostics = diagnostics
+        self.sources = sources
 
 
 class ConfigError(HomerdError):

@@ -9,24 +9,13 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
+from homerd.errors import Place
 from homerd.wire.hep import Frame
 from homerd.wire.sip import SipMessage
 
 Value = str | int | None
-
-
-class Place(NamedTuple):
-    """Where in the script, as the operator sees it; line and column from 1."""
-
-    file: str
-    line: int
-    column: int = 0
-    route: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
 
 
 SIP = 1  # HEP payload type, chunk 0x000b
@@ -74,6 +63,33 @@ def _no_report(message: str, place: Place) -> None:
     """Nobody asked to be told."""
 
 
+class Envelope(Frame):
+    """The datagram itself, as the route sees it that runs before what is inside is looked at.
+
+    Addresses are those of the sender and of our socket, the payload is the undecoded datagram.
+    hep: what the envelope says.
+    """
+
+    __slots__ = ("hep",)
+
+    hep: Frame
+
+
+def envelope(packet: Packet) -> Packet:
+    """The same packet seen from outside; both hand their effects to one list."""
+    frame = packet.frame
+    outside = Envelope(frame.version, payload=frame.raw, raw=frame.raw)
+    outside.hep = frame
+    peer = packet.scratch.get("peer")
+    if peer is not None:
+        outside.family, outside.protocol = peer.family, peer.protocol
+        outside.src, outside.src_port = peer.src, peer.src_port
+        outside.dst, outside.dst_port = peer.dst, peer.dst_port
+    seen = Packet(outside, packet.state)
+    seen.effects = packet.effects
+    return seen
+
+
 class Packet:
     """One captured packet.
 
@@ -109,6 +125,12 @@ class Packet:
         if self._scratch is None:
             self._scratch = {}
         return self._scratch
+
+    @property
+    def hep(self) -> Frame:
+        """What the HEP envelope says, wherever the script looks from."""
+        frame = self.frame
+        return frame.hep if isinstance(frame, Envelope) else frame
 
     @property
     def src_ip(self) -> str:

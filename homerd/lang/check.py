@@ -20,6 +20,7 @@ from homerd.lang.vocabulary import Kind, Parameter, ParameterKind, Vocabulary
 _ARITHMETIC = frozenset(("-", "*", "/", "mod", "&", "|", "^", "<<", ">>"))
 _RELATIONAL = frozenset(("<", ">", "<=", ">="))
 _LOGICAL = frozenset(("&&", "||"))
+_RETURN_CODE = frozenset(("rc", "retcode", "?"))
 _BARE_CALLS = frozenset(
     ("set_reply_close", "set_reply_no_connect", "set_forward_close", "set_forward_no_connect",
      "force_rport", "add_rport", "revert_uri", "userphone", "clear_branches")
@@ -503,7 +504,7 @@ class _Checker:
             self.unknown_variable(reference.name, span)
             return
         reference.variable = variable
-        if variable.reads == "rc":
+        if reference.name in _RETURN_CODE:
             self.checked.reads_rc = True
         if variable.bind is None:
             if reference.argument is not None or reference.index is not None:

@@ -179,6 +179,14 @@ def routed(packet: Any, result: int | End) -> int:
     return result  # type: ignore[return-value]
 
 
+def uri_or_status(sip: Any) -> str | None:  # the packet's SIP message
+    """The keywords `uri` and `status` are one: a request's URI, a reply's code."""
+    if sip.is_request:
+        uri: str | None = sip.ruri
+        return uri
+    return None if sip.status is None else str(sip.status)
+
+
 def in_network(address: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
     """Whether an address in text lies in a network."""
     try:

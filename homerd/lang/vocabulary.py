@@ -113,7 +113,7 @@ class ScriptFunction:
     """A function of the script, called as `call(packet, *arguments)`.
 
     Its result: None or True is 1, False is -1, an int is Kamailio's return code (0 ends the script).
-    returns_bool: the result is known to be a bool, which makes shorter code.
+    returns_bool, returns_none: what is known of the result makes shorter code.
     variadic: the last parameter may be given any number of times.
     """
 
@@ -121,6 +121,7 @@ class ScriptFunction:
     call: Callable[..., bool | int | None]
     parameters: tuple[Parameter, ...] = ()
     returns_bool: bool = False
+    returns_none: bool = False
     variadic: bool = False
     module: str = ""
     help: str = ""

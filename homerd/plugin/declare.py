@@ -250,6 +250,7 @@ def _function(module: str, name: str, call: Callable[..., Any]) -> ScriptFunctio
         call,
         tuple(_parameter(module, item, hints) for item in signature),
         returns_bool=hints.get("return") is bool,
+        returns_none=hints.get("return") is type(None),
         variadic=variadic,
         module=module,
         help=inspect.getdoc(call) or "",

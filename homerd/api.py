@@ -1,0 +1,83 @@
+"""Everything a plugin may import; re-exports only."""
+
+from homerd.core.sink import BatchSink
+from homerd.core.table import Table
+from homerd.errors import ConfigError, DecodeError, Place, PluginError, Rejected, RetryLater
+from homerd.lang.posix import PosixPattern, Substitution, compile_posix
+from homerd.lang.text import Text
+from homerd.lang.vocabulary import (
+    Const,
+    ConstantText,
+    Format,
+    Kind,
+    Parameter,
+    ParameterKind,
+    Plain,
+    PseudoVariable,
+    Readable,
+    RouteName,
+    ScriptFunction,
+    TextOrPv,
+    Transformation,
+    Writable,
+)
+from homerd.packet import Packet, RunState, Value
+from homerd.plugin.declare import (
+    ModParam,
+    Plugin,
+    pseudo_variable,
+    script_function,
+    transformation,
+)
+from homerd.plugin.hookspecs import Outline, PacketPolicy, Problem, Worker, hookimpl
+from homerd.wire.hep import Frame
+from homerd.wire.sip import SipMessage
+from homerd.wire.uri import NameAddr, Uri, parse_name_addr, parse_uri
+
+__all__ = [
+    "BatchSink",
+    "ConfigError",
+    "Const",
+    "ConstantText",
+    "DecodeError",
+    "Format",
+    "Frame",
+    "Kind",
+    "ModParam",
+    "NameAddr",
+    "Outline",
+    "Packet",
+    "PacketPolicy",
+    "Parameter",
+    "ParameterKind",
+    "Place",
+    "Plain",
+    "Plugin",
+    "PluginError",
+    "PosixPattern",
+    "Problem",
+    "PseudoVariable",
+    "Readable",
+    "Rejected",
+    "RetryLater",
+    "RouteName",
+    "RunState",
+    "ScriptFunction",
+    "SipMessage",
+    "Substitution",
+    "Table",
+    "Text",
+    "TextOrPv",
+    "Transformation",
+    "Uri",
+    "Value",
+    "Worker",
+    "Writable",
+    "compile_posix",
+    "hookimpl",
+    "parse_name_addr",
+    "parse_uri",
+    "pseudo_variable",
+    "script_function",
+    "transformation",
+]

@@ -1,0 +1,259 @@
+"""From checked nodes to a CompiledScript: what the engine runs for each packet."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType, TracebackType
+from typing import Any
+
+from homerd.errors import Place
+from homerd.lang.check import Checked
+from homerd.lang.codegen import Generator
+from homerd.lang.runtime import End, ScriptEnd, to_str
+from homerd.lang.source import SourceMap, Span
+
+Run = Callable[[Any], int | End]
+Handler = Callable[[Any], None]
+
+MAX_WHILE_LOOPS = 100
+MAX_RECURSIVE_LEVEL = 256
+
+HANDLED = End("handled")
+NOT_SIP = End("refused", reason="not_sip")
+HEP_OFF = End("refused", reason="hep_off")
+NOT_ACCEPTED = End("refused", reason="not_accepted")
+NO_ROUTE = End("refused", reason="no_route")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What happens to a packet before its route, as the loaded modules want it.
+
+    accept_hep: whether HEP is taken at all.  event: an event route that sees every HEP packet first.
+    handlers: HEP payload type -> what takes the packet in place of the script.
+    envelope: makes the packet that the event route sees.
+    """
+
+    accept_hep: bool = True
+    event: str = ""
+    handlers: Mapping[int, Handler] = field(default_factory=dict)
+    envelope: Callable[[Any], Any] | None = None
+
+
+class CompiledScript:
+    """One script, ready to run; immutable, swapped as a whole."""
+
+    def __init__(
+        self,
+        checked: Checked,
+        sources: SourceMap,
+        files: list[Path],
+        *,
+        max_while_loops: int = MAX_WHILE_LOOPS,
+        max_recursive_level: int = MAX_RECURSIVE_LEVEL,
+    ) -> None:
+        self.sources = sources
+        self.files = files
+        self.digest = hashlib.sha256(
+            "\0".join(file.text for file in sources.files).encode("utf-8", "surrogateescape")
+        ).hexdigest()[:16]
+        self.max_depth = max_recursive_level
+        generator = Generator(checked, self.place, max_while_loops, max_recursive_level)
+        self._namespace = generator.namespace
+        self._namespace["deeper"] = self._deeper
+        self._namespace["by_name"] = self._by_name
+        self._names: dict[str, str] = {}
+        requests, replies = checked.requests, checked.replies
+        if requests:
+            generator.block("main", "request_route", requests, top=True)
+        if replies:
+            generator.block("reply", "onreply_route", replies, top=True)
+        generator.routes()
+        for index, (name, block) in enumerate(checked.events.items()):
+            generator.block(f"event_{index}", f"event_route[{name}]", [block], top=True)
+        self._tree = ast.fix_missing_locations(ast.Module(generator.functions, []))
+        filename = sources.files[0].name if sources.files else "script"
+        exec(compile(self._tree, filename, "exec"), self._namespace)
+        self._request: Run | None = self._namespace.get("main") if requests else None
+        self._reply: Run | None = self._namespace.get("reply") if replies else None
+        self._routes: dict[str, Run] = {
+            name: self._namespace[generator.function_name(name)] for name in checked.routes
+        }
+        self._events: dict[str, Run] = {
+            name: self._namespace[f"event_{index}"] for index, name in enumerate(checked.events)
+        }
+        self._end_of = {
+            "request_route": self._last_place(requests[-1].span, "request_route") if requests else "",
+            "onreply_route": self._last_place(replies[-1].span, "onreply_route") if replies else "",
+            **{f"event_route[{n}]": self._last_place(b.span, n) for n, b in checked.events.items()},
+            **{n: self._last_place(b.span, n) for n, b in checked.routes.items()},
+        }
+        self._ends: dict[tuple[str, str], End] = {}
+        self._depth = 0
+        self.entry = Entry()
+
+    # -- places
+
+    def place(self, span: Span, route: str) -> Place:
+        """Where a span is, as the operator sees it."""
+        found = self.sources.find(span.line)
+        if found is None:
+            return Place("", 0, 0, route)
+        return Place(found[0].name, found[1], span.column, route)
+
+    def _last_place(self, span: Span, route: str) -> str:
+        return str(self.place(Span(span.end_line, span.end_column, 0, 0), route))
+
+    def locate(self, error: BaseException) -> Place | None:
+        """The statement of the script in which *error* was raised; None when it was elsewhere."""
+        found: Place | None = None
+        for trace in _traces(error.__traceback__):
+            if trace.tb_frame.f_globals is self._namespace:
+                line, column = _position(trace.tb_frame.f_code, trace.tb_lasti)
+                span = Span(line or trace.tb_lineno, column + 1, 0, 0)
+                found = self.place(span, self._route_of(trace.tb_frame.f_code.co_name))
+        return found
+
+    def _route_of(self, function: str) -> str:
+        if function == "main":
+            return "request_route"
+        if function == "reply":
+            return "onreply_route"
+        for name, run in itertools.chain(self._routes.items(), self._events.items()):
+            if run.__name__ == function:
+                return name
+        return ""
+
+    def listing(self) -> str:
+        """The Python that the script became."""
+        return ast.unparse(self._tree)
+
+    @property
+    def needs_peer(self) -> bool:
+        """Whether the script sees who sent the datagram, not only what is inside it."""
+        return bool(self.entry.event)
+
+    def has_route(self, name: str) -> bool:
+        """Whether there is a `route[name]`."""
+        return name in self._routes
+
+    def has_event(self, name: str) -> bool:
+        """Whether there is an `event_route[name]`."""
+        return name in self._events
+
+    # -- running
+
+    def run(self, packet: Any) -> End:
+        """Route one packet; runtime errors of the script come out as they are."""
+        frame = packet.frame
+        if frame.version:
+            entry = self.entry
+            if not entry.accept_hep:
+                return HEP_OFF
+            if entry.event:
+                end = self._see(packet, entry)
+                if end is not None:
+                    return end
+            elif frame.payload_type in entry.handlers:
+                entry.handlers[frame.payload_type](packet)
+                return HANDLED
+        sip = packet.sip
+        if sip.is_request:
+            run, route = self._request, "request_route"
+        elif sip.is_reply:
+            run, route = self._reply, "onreply_route"
+        else:
+            return NOT_SIP
+        if run is None:
+            return NO_ROUTE
+        packet.route = route
+        try:
+            result = run(packet)
+        except ScriptEnd as end:
+            return end.end
+        if result.__class__ is int:
+            return self._ended(route, packet)
+        return result  # type: ignore[return-value]  # an End, when it is no int
+
+    def _see(self, packet: Any, entry: Entry) -> End | None:
+        """Show the datagram to the entry event; None when the message inside goes on."""
+        run = self._events.get(entry.event)
+        route = f"event_route[{entry.event}]"
+        if run is None or entry.envelope is None:
+            return NO_ROUTE
+        packet.route = route
+        seen = entry.envelope(packet)
+        seen.route = route
+        try:
+            result = run(seen)
+        except ScriptEnd as end:
+            return end.end
+        if result == 1:
+            return None
+        return NOT_ACCEPTED if result.__class__ is int else result  # type: ignore[return-value]
+
+    def _ended(self, route: str, packet: Any) -> End:
+        kind = "return" if packet.returned else "end"
+        found = self._ends.get((kind, route))
+        if found is None:
+            found = self._ends[(kind, route)] = End(kind, self._end_of.get(route, ""))
+        return found
+
+    def run_route(self, name: str, packet: Any) -> End | None:
+        """Run `route[name]`; None when there is none."""
+        return self._run_named(self._routes.get(name), name, packet)
+
+    def run_event(self, name: str, packet: Any) -> End | None:
+        """Run `event_route[name]`; None when there is none."""
+        return self._run_named(self._events.get(name), f"event_route[{name}]", packet)
+
+    def _run_named(self, run: Run | None, route: str, packet: Any) -> End | None:
+        if run is None:
+            return None
+        packet.route = route
+        try:
+            result = run(packet)
+        except ScriptEnd as end:
+            return end.end
+        return self._ended(route, packet) if isinstance(result, int) else result
+
+    def _deeper(self, packet: Any, run: Run, place: Place) -> int | End:
+        """Call a route that may come back to itself: bounded, as max_recursive_level says."""
+        if self._depth >= self.max_depth:
+            packet.state.report(f"routes call each other more than {self.max_depth} deep", place)
+            return -1
+        self._depth += 1
+        try:
+            return run(packet)
+        finally:
+            self._depth -= 1
+
+    def _by_name(self, packet: Any, target: str | int | None, place: Place) -> int | End:
+        """Call the route that a value names; one that does not exist is reported, $rc stays."""
+        name = to_str(target)
+        run = self._request if name == "0" else self._routes.get(name)
+        if run is None:
+            packet.state.report(f'no route "{name}"', place)
+            code: int = packet.rc
+            return code
+        return self._deeper(packet, run, place)
+
+
+def _traces(trace: TracebackType | None) -> Iterator[TracebackType]:
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
+
+
+def _position(code: CodeType, instruction: int) -> tuple[int, int]:
+    """Line and column (from 0) of the instruction that was running."""
+    positions = list(itertools.islice(code.co_positions(), instruction // 2, instruction // 2 + 1))
+    if not positions:
+        return 0, 0
+    line, _, column, _ = positions[0]
+    return line or 0, column or 0

@@ -1,0 +1,120 @@
+"""`loadmodule` and `modparam`: the lines of a script that load modules and set their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from homerd.errors import PluginError
+from homerd.lang import nodes
+from homerd.lang.diagnostics import Diagnostics, did_you_mean
+from homerd.lang.posix import compile_posix
+from homerd.lang.source import Span
+from homerd.plugin.hookspecs import Outline, Problem
+from homerd.plugin.registry import Registry, available
+
+Inside = Callable[[int, int, int], Span]  # token, start, end of a string's value -> span
+
+
+class Loader:
+    """Carries out a script's loadmodule and modparam lines in their order."""
+
+    def __init__(self, registry: Registry, diagnostics: Diagnostics) -> None:
+        self.registry = registry
+        self.diagnostics = diagnostics
+        self.set_lines: dict[tuple[str, str], nodes.ModParamLine] = {}
+        self.load_lines: dict[str, nodes.LoadModule] = {}
+        registry.load("core")
+
+    def search_path(self, line: nodes.SearchPath) -> None:
+        """`mpath "a:b"`: folders whose x.py is module x; folders of another server are ignored."""
+        self.registry.paths = [Path(item) for item in line.value.split(":") if item]
+
+    def load_module(self, line: nodes.LoadModule) -> None:
+        """Load a module; one that has no part in a capture router gets a warning."""
+        self.load_lines.setdefault(line.name, line)
+        try:
+            plugin = self.registry.load(line.name)
+        except PluginError as error:
+            self.diagnostics.add("E401", str(error), line.span)
+            return
+        if plugin is None:
+            self.diagnostics.add(
+                "E401", f'unknown module "{line.name}"', line.span, did_you_mean(line.name, available())
+            )
+        elif getattr(plugin, "accepted", False) and not line.name.startswith("db_"):
+            self.diagnostics.add(
+                "W901",
+                f'module "{line.name}" has no part in a capture router: loaded, does nothing',
+                line.span,
+            )
+
+    def set_param(self, line: nodes.ModParamLine) -> None:
+        """Set a parameter of every loaded module that the line's expression matches."""
+        try:
+            pattern = compile_posix(f"^({line.module})$")
+        except ValueError as error:
+            self.diagnostics.add("E306", str(error), line.module_span)
+            return
+        modules = [name for name in self.registry.names if pattern.search(name) and name != "core"]
+        if not modules:
+            self.diagnostics.add(
+                "E402",
+                f'no module "{line.module}" is loaded at this point',
+                line.module_span,
+                f'put loadmodule "{line.module}.so" before it'
+                if line.module in available()
+                else did_you_mean(line.module, self.registry.names),
+            )
+        for module in modules:
+            self._set(module, line)
+
+    def _set(self, module: str, line: nodes.ModParamLine) -> None:
+        plugin = self.registry.plugin(module)
+        if getattr(plugin, "accepted", False):
+            return
+        declared = self.registry.mod_params(module)
+        param = declared.get(line.name)
+        if param is None:
+            self.diagnostics.add(
+                "E403",
+                f'module "{module}" has no parameter "{line.name}"',
+                line.name_span,
+                did_you_mean(line.name, declared),
+            )
+            return
+        try:
+            plugin.set_mod_param(line.name, param.convert(line.value))
+        except ValueError as error:
+            self.diagnostics.add(
+                "E404", f'modparam("{module}", "{line.name}"): {error}', line.value_span
+            )
+            return
+        self.set_lines[(module, line.name)] = line
+
+    def check(self, outline: Outline, events: dict[str, nodes.Block]) -> None:
+        """Ask for required parameters, and every module what it thinks of the script."""
+        for name in self.registry.names:
+            span = self.load_lines[name].span if name in self.load_lines else Span(0, 0, 0, 0)
+            for param in self.registry.mod_params(name).values():
+                if param.required and (name, param.name) not in self.set_lines:
+                    self.diagnostics.add(
+                        "E404", f'module "{name}" needs modparam("{name}", "{param.name}", …)', span
+                    )
+            hook = getattr(self.registry.plugin(name), "check_script", None)
+            for problem in hook(outline=outline) if hook is not None else ():
+                self._report(name, problem, span, events)
+
+    def _report(self, name: str, problem: Problem, span: Span, events: dict[str, nodes.Block]) -> None:
+        line = self.set_lines.get((name, problem.parameter))
+        if line is not None:
+            span = line.span
+        elif problem.event in events:
+            span = events[problem.event].name_span
+        code = "W906" if problem.warning else "E407"
+        self.diagnostics.add(code, problem.message, span, problem.help)
+
+    def plugins(self) -> list[Any]:  # any objects with hooks
+        """The loaded plugins, in the order they were loaded."""
+        return [self.registry.plugin(name) for name in self.registry.names]

@@ -1,0 +1,130 @@
+"""Modules by name: found by entry point or in a folder, registered with pluggy, read as a Vocabulary."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import inspect
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from homerd.errors import PluginError
+from homerd.lang.vocabulary import ModParam, PseudoVariable, ScriptFunction, Vocabulary
+from homerd.plugin.declare import Plugin
+from homerd.plugin.hookspecs import HookSpecs
+
+GROUP = "homerd"
+
+
+class Registry:
+    """The modules one script has loaded, in the order it loaded them."""
+
+    def __init__(self) -> None:
+        self.manager = pluggy.PluginManager("homerd")
+        self.manager.add_hookspecs(HookSpecs)
+        self.names: list[str] = []
+        self.paths: list[Path] = []  # mpath folders, searched before the entry points
+
+    def load(self, name: str) -> Any:  # any object with hooks
+        """Load module *name* and give its plugin; None when there is none of that name.
+
+        Raises PluginError when the module cannot be imported or breaks the contract.
+        """
+        if name in self.names:
+            return self.manager.get_plugin(name)
+        plugin = self._from_paths(name) or from_entry_point(name)
+        if plugin is None:
+            core = self.manager.get_plugin("core")
+            make = getattr(core, "accepted_module", None)
+            plugin = make(name) if make is not None else None
+        if plugin is not None:
+            self.manager.register(plugin, name)
+            self.names.append(name)
+        return plugin
+
+    def plugin(self, name: str) -> Any:  # any object with hooks
+        """The loaded plugin *name*."""
+        return self.manager.get_plugin(name)
+
+    def vocabulary(self) -> Vocabulary:
+        """Every word of the loaded modules; a later module's word replaces an earlier one's."""
+        return vocabulary_of(self.plugin(name) for name in self.names)
+
+    def mod_params(self, name: str) -> dict[str, ModParam]:
+        """The parameters module *name* declares."""
+        plugin = self.plugin(name)
+        hook = getattr(plugin, "mod_params", None)
+        return {param.name: param for param in hook()} if hook is not None else {}
+
+    def _from_paths(self, name: str) -> Any:  # any object with hooks
+        for folder in self.paths:
+            file = folder / f"{name}.py"
+            if file.is_file():
+                return _from_file(name, file)
+        return None
+
+
+def available() -> list[str]:
+    """Names of the modules that are installed."""
+    return sorted({point.name for point in metadata.entry_points(group=GROUP)})
+
+
+def from_entry_point(name: str) -> Any:  # any object with hooks
+    """A new plugin of the installed module *name*; None when none is installed."""
+    points = [point for point in metadata.entry_points(group=GROUP) if point.name == name]
+    if not points:
+        return None
+    try:
+        made = points[0].load()
+    except ImportError as error:
+        raise PluginError(name, f"cannot be imported: {error}") from error
+    return made() if inspect.isclass(made) else made
+
+
+def vocabulary_of(plugins: Iterable[Any]) -> Vocabulary:  # any objects with hooks
+    """The words of *plugins*."""
+    vocabulary = Vocabulary()
+    for plugin in plugins:
+        for hook in ("script_functions", "pseudo_variables", "transformations"):
+            words = getattr(plugin, hook, None)
+            if words is not None:
+                vocabulary.add(words())
+    return vocabulary
+
+
+@functools.cache
+def words_elsewhere() -> dict[str, str]:
+    """`name()`, `$name` and `{name}` of every installed module -> the module, for help lines."""
+    found: dict[str, str] = {}
+    for name in available():
+        try:
+            vocabulary = vocabulary_of([from_entry_point(name)])
+        except PluginError:
+            continue  # a module that cannot be loaded has no words to offer
+        for word in vocabulary:
+            if isinstance(word, ScriptFunction):
+                found.setdefault(f"{word.name}()", name)
+            elif isinstance(word, PseudoVariable):
+                found.setdefault(f"${word.name}", name)
+            else:
+                found.setdefault(f"{{{word.name}}}", name)
+    return found
+
+
+def _from_file(name: str, file: Path) -> Any:  # any object with hooks
+    spec = importlib.util.spec_from_file_location(f"homerd_mpath_{name}", file)
+    if spec is None or spec.loader is None:
+        raise PluginError(name, f"{file} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # somebody else's code: whatever it raises is its fault, by name
+        raise PluginError(name, f"{file}: {type(error).__name__}: {error}") from error
+    for member in vars(module).values():
+        if inspect.isclass(member) and issubclass(member, Plugin) and member is not Plugin:
+            return member()
+    raise PluginError(name, f"{file} has no class derived from Plugin")
