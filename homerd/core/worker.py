@@ -51,7 +51,7 @@ class Worker:
     """Runs a program; what plugins are given at start (hookspecs.Worker).
 
     deliver: False for trace: sinks are known but never started, effects only looked at.
-    log: where script lines go, `(level, text)`.
+    log: where script lines go, `(level, text)`.  debug: the log level when the script sets none.
     route_seen: told of each run that no packet began: route, packet, how it ended.
     """
 
@@ -61,9 +61,11 @@ class Worker:
         *,
         deliver: bool = True,
         log: Callable[[int, str], None] | None = None,
+        debug: int = 0,
     ) -> None:
         self.program = program
         self.deliver = deliver
+        self._debug = debug if program.settings.debug is None else program.settings.debug
         self.sinks: list[BatchSink] = []
         self.sources: list[Source] = []
         self.loop_lag_seconds = 0.0
@@ -107,7 +109,7 @@ class Worker:
     def new_state(self) -> RunState:
         """A RunState with `$var` of its own, on the same clock."""
         program = self.program
-        state = RunState(self._log, program.settings.debug or 0)
+        state = RunState(self._log, self._debug)
         if self._states:
             first = self._states[0]
             state.report = first.report
