@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from homerd.commands.run import add_socket_option
+from homerd.commands.status import add_socket_option
 from homerd.core import control
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from homerd.commands.check import add_script_options
-from homerd.core import control, log, metrics
+from homerd.commands.status import add_socket_option
+from homerd.core import log, metrics
 from homerd.core.control import ControlSocket
 from homerd.core.program import load
 from homerd.core.worker import Worker
@@ -25,14 +25,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_script_options(parser)
     add_socket_option(parser)
     parser.set_defaults(run=run)
-
-
-def add_socket_option(parser: argparse.ArgumentParser) -> None:
-    """`--socket PATH`, the same for every command that speaks to the daemon."""
-    path = control.default_path()
-    parser.add_argument(
-        "--socket", type=Path, default=path, metavar="PATH", help=f"the control socket ({path})"
-    )
 
 
 def run(options: argparse.Namespace) -> int:

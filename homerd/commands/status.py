@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from homerd.commands.run import add_socket_option
 from homerd.core import control
 
 _WIDTH = 34
@@ -21,6 +21,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--json", action="store_true", help="the same as one JSON line")
     add_socket_option(parser)
     parser.set_defaults(run=run)
+
+
+def add_socket_option(parser: argparse.ArgumentParser) -> None:
+    """`--socket PATH`, the same for every command that speaks to the daemon."""
+    path = control.default_path()
+    parser.add_argument(
+        "--socket", type=Path, default=path, metavar="PATH", help=f"the control socket ({path})"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
