@@ -34,9 +34,9 @@ REASONS = (
 IPV4, IPV6 = 2, 10
 SIP = 1
 INFLATE_LIMIT = 1 << 20
+GZIP = b"\x1f\x8b"
 
 _MAGICS = (b"HEP3", b"EEP3", b"EEP1")
-_GZIP = b"\x1f\x8b"
 _IPV6_NUMBERS = frozenset({10, 23, 24, 26, 28, 30})  # AF_INET6 as the senders' systems number it
 
 # The generic chunks beyond the core: type -> (name, bytes), 0 bytes for text.
@@ -60,7 +60,7 @@ _NAMED = {
     0x28: ("event_type", 2),
     0x29: ("group_id", 0),
 }
-_NAMED_TYPES = {name: (kind, size) for kind, (name, size) in _NAMED.items()}
+NAMED_CHUNKS = {name: (kind, size) for kind, (name, size) in _NAMED.items()}
 _CORE_SIZES = {1: 1, 2: 1, 3: 4, 4: 4, 5: 16, 6: 16, 7: 2, 8: 2, 9: 4, 10: 4, 11: 1, 12: 4}
 
 _chunk_header = Struct(">IH").unpack_from  # vendor and type in one number, length
@@ -254,6 +254,11 @@ class Framer:
         return frames
 
 
+def is_hep3(data: bytes) -> bool:
+    """Whether *data* begins like a frame of version 3, as only such frames may on a stream."""
+    return data[:4] in _MAGICS
+
+
 def decode(data: bytes) -> Frame:
     """Read one datagram of any version, or such a datagram in a gzip envelope.
 
@@ -261,7 +266,7 @@ def decode(data: bytes) -> Frame:
     """
     if data[:4] in _MAGICS:
         return _decode3(data, data)
-    if data[:2] != _GZIP:
+    if data[:2] != GZIP:
         return _decode_old(data, data)
     inner, _ = _inflate(data, 0)
     frame = _decode3(inner, data) if inner[:4] in _MAGICS else _decode_old(inner, data)
@@ -362,7 +367,7 @@ def chunk(frame: Frame, kind: int) -> int | str | None:
 
 def pack_named(name: str, value: int | str) -> tuple[int, int, bytes]:
     """The chunk that carries one of `Frame.extra`'s named values."""
-    kind, size = _NAMED_TYPES[name]
+    kind, size = NAMED_CHUNKS[name]
     body = int(value).to_bytes(size, "big") if size else str(value).encode("utf-8")
     return 0, kind, body
 
@@ -541,7 +546,7 @@ def _string(body: bytes) -> str:
 
 def _inflate(body: bytes, offset: int) -> tuple[bytes, str]:
     """The unpacked bytes and how they were packed; only complete streams count."""
-    attempts = [("gzip", 31)] if body[:2] == _GZIP else [("zlib", 15), ("deflate", -15)]
+    attempts = [("gzip", 31)] if body[:2] == GZIP else [("zlib", 15), ("deflate", -15)]
     for name, window in attempts:
         stream = zlib.decompressobj(window)
         try:
@@ -644,7 +649,7 @@ def _sent(frame: Frame, kind: int) -> bool:
     if frame.version != 3:
         return frame.version == 2 or kind < 9
     data = frame.raw
-    if data[:2] == _GZIP:
+    if data[:2] == GZIP:
         data, _ = _inflate(data, 0)
     offset, size = 6, len(data)
     while offset + 6 <= size:
@@ -677,7 +682,7 @@ def _chunks(frame: Frame) -> Iterable[tuple[int, int, bytes]]:
     if frame.auth_key is not None:
         yield 0, 14, frame.auth_key.encode("utf-8", "surrogateescape")
     for name, value in (frame.extra or {}).items():
-        if name in _NAMED_TYPES:
+        if name in NAMED_CHUNKS:
             yield pack_named(name, value)
     yield from frame.vendor_chunks
     for kind, body in frame.unknown_chunks:

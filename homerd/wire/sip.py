@@ -86,13 +86,13 @@ _VIA = re.compile(
 
 # Hot path: the usual name-addr in one pattern, 1.1 µs where parse_name_addr, parse_uri and
 # parameter take 5.  Whatever it does not match is left to them.
-_SIP_URI = r"""(sips?:(?:([^@:;?<>\x00-\x20]+)(?::[^@<>\x00-\x20]*)?@)?
-    (\[[0-9A-Fa-f:.]+\]|[^\[:;?<>@,\x00-\x20]+)(?::([0-9]{1,5}))?(?:[;?][^<>@\x00-\x20]*)?)"""
-_NAME_ADDR = r"""[ \t]*((?:"[^"\\]*")?[^"<,;]*)<""" + _SIP_URI
+_SIP_URI = r"""(sips?:(?:([^@:;?<>\x00-\x20]++)(?::[^@<>\x00-\x20]*+)?@)?
+    (\[[0-9A-Fa-f:.]+\]|[^\[:;?<>@,\x00-\x20]++)(?::([0-9]{1,5}+))?(?:[;?][^<>@\x00-\x20]*+)?)"""
+_NAME_ADDR = r"""[ \t]*+((?:"[^"\\]*+")?+[^"<,;]*+)<""" + _SIP_URI
 _USUAL_PARTY = re.compile(
-    _NAME_ADDR + r""">(?:;tag=([^;"\x00-\x20]+)(?:;[^"]*)?)?[ \t\r]*\Z""", re.VERBOSE
+    _NAME_ADDR + r""">(?:;tag=([^;"\x00-\x20]++)(?:;[^"]*+)?)?[ \t\r]*+\Z""", re.VERBOSE
 ).match
-_USUAL_CONTACT = re.compile(_NAME_ADDR + r""">(?:;([^",]*))?[ \t\r]*\Z""", re.VERBOSE).match
+_USUAL_CONTACT = re.compile(_NAME_ADDR + r""">(?:;([^",]*+))?[ \t\r]*+\Z""", re.VERBOSE).match
 _USUAL_URI = re.compile(_SIP_URI, re.VERBOSE).fullmatch
 
 # What scripts ask of a From, To or Contact body: name, uri, user, host, port, tag.
@@ -387,6 +387,11 @@ class SipMessage:
         if 0 < number <= len(vias):
             return vias[number - 1]
         return vias[number] if -len(vias) <= number < 0 else None
+
+    @property
+    def first_bodies(self) -> dict[str, str]:
+        """Lower-case long name → body of the first such header, blanks around it not yet cut."""
+        return self._read_index() if self._index is None else self._index
 
     # Reading, each once
 
