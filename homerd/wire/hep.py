@@ -10,12 +10,32 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from ipaddress import IPv6Address
 from struct import Struct, pack
 from typing import Any
 
 from homerd.errors import DecodeError
+from homerd.wire import hep_old
+from homerd.wire.frame import IPV4, IPV6, IPV6_NUMBERS, SIP, Frame, address_text
+
+__all__ = (
+    "GZIP",
+    "INFLATE_LIMIT",
+    "IPV4",
+    "IPV6",
+    "NAMED_CHUNKS",
+    "REASONS",
+    "SIP",
+    "Frame",
+    "Framer",
+    "address_text",
+    "assemble",
+    "chunk",
+    "decode",
+    "encode",
+    "is_hep3",
+    "pack_named",
+    "to_dict",
+)
 
 REASONS = (
     "truncated",
@@ -31,13 +51,10 @@ REASONS = (
     "bad_magic",
 )
 
-IPV4, IPV6 = 2, 10
-SIP = 1
 INFLATE_LIMIT = 1 << 20
 GZIP = b"\x1f\x8b"
 
 _MAGICS = (b"HEP3", b"EEP3", b"EEP1")
-_IPV6_NUMBERS = frozenset({10, 23, 24, 26, 28, 30})  # AF_INET6 as the senders' systems number it
 
 # The generic chunks beyond the core: type -> (name, bytes), 0 bytes for text.
 _NAMED = {
@@ -66,8 +83,6 @@ _CORE_SIZES = {1: 1, 2: 1, 3: 4, 4: 4, 5: 16, 6: 16, 7: 2, 8: 2, 9: 4, 10: 4, 11
 _chunk_header = Struct(">IH").unpack_from  # vendor and type in one number, length
 _u16 = Struct(">H").unpack_from
 _u32 = Struct(">I").unpack_from
-_old_time_le = Struct("<IIH").unpack_from
-_old_time_be = Struct(">IIH").unpack_from
 
 # Hot path: agents send the core chunks in one of two orders, and their headers never differ.  One
 # pattern checks all headers, one unpack skips them: 0.5 µs in place of 2.5 for ten chunks.
@@ -90,117 +105,6 @@ def _layout_struct(layout: Sequence[int]) -> Struct:
 
 _usual_core = re.compile(b".{6}(?:" + b"|".join(map(_layout_pattern, _LAYOUTS)) + b")", re.S).match
 _CORES = [_layout_struct(layout).unpack_from for layout in (_LAYOUTS[0], *_LAYOUTS)]
-
-# A packed time header is followed at once by the first line of the payload.
-_FIRST_LINE = re.compile(
-    rb"(?:INVITE|ACK|BYE|CANCEL|OPTIONS|REGISTER|PRACK|SUBSCRIBE|NOTIFY|PUBLISH|INFO|REFER"
-    rb"|MESSAGE|UPDATE|SIP/2\.0) "
-)
-
-
-class Frame:
-    """What a capture envelope says of one packet.
-
-    family: 2 or 10, 0 when unknown.  src, dst: packed addresses, b"" when missing.
-    seconds: 0 when the envelope does not tell the time.  micros: may exceed a million.
-    payload_type: chunk 0x000b, None when missing.
-    warnings: what was odd and let pass.  raw: the datagram as it came, b"" when there was none.
-    extra: the rarer chunks by name, with "vendor_chunks", "unknown_chunks" and "compressed".
-    """
-
-    __slots__ = (
-        "auth_key",
-        "capture_id",
-        "correlation_id",
-        "dst",
-        "dst_port",
-        "extra",
-        "family",
-        "micros",
-        "payload",
-        "payload_type",
-        "protocol",
-        "raw",
-        "seconds",
-        "src",
-        "src_port",
-        "version",
-        "warnings",
-    )
-
-    def __init__(
-        self,
-        version: int = 3,
-        family: int = 0,
-        protocol: int = 0,
-        src: bytes = b"",
-        dst: bytes = b"",
-        src_port: int = 0,
-        dst_port: int = 0,
-        seconds: int = 0,
-        micros: int = 0,
-        payload_type: int | None = None,
-        capture_id: int | None = None,
-        auth_key: str | None = None,
-        correlation_id: str | None = None,
-        payload: bytes = b"",
-        raw: bytes = b"",
-        warnings: Sequence[str] = (),
-        extra: dict[str, Any] | None = None,
-    ) -> None:
-        self.version = version
-        self.family = family
-        self.protocol = protocol
-        self.src = src
-        self.dst = dst
-        self.src_port = src_port
-        self.dst_port = dst_port
-        self.seconds = seconds
-        self.micros = micros
-        self.payload_type = payload_type
-        self.capture_id = capture_id
-        self.auth_key = auth_key
-        self.correlation_id = correlation_id
-        self.payload = payload
-        self.raw = raw
-        self.warnings = warnings
-        self.extra = extra
-
-    def __repr__(self) -> str:
-        return (
-            f"<Frame v{self.version} {self.src_ip}:{self.src_port} > {self.dst_ip}:{self.dst_port}"
-            f" type {self.payload_type}, {len(self.payload)} bytes>"
-        )
-
-    @property
-    def src_ip(self) -> str:
-        """The source address as text, "" when missing."""
-        return address_text(self.src)
-
-    @property
-    def dst_ip(self) -> str:
-        """The destination address as text, "" when missing."""
-        return address_text(self.dst)
-
-    @property
-    def has_time(self) -> bool:
-        """Whether the envelope told when the packet was captured."""
-        return self.seconds != 0
-
-    @property
-    def vendor_chunks(self) -> list[tuple[int, int, bytes]]:
-        """(vendor, type, body) of every chunk that is not generic."""
-        return self.extra.get("vendor_chunks", []) if self.extra else []
-
-    @property
-    def unknown_chunks(self) -> list[tuple[int, bytes]]:
-        """(type, body) of the generic chunks homerd has no name for, or that had a wrong size."""
-        return self.extra.get("unknown_chunks", []) if self.extra else []
-
-    @property
-    def compressed(self) -> str | None:
-        """How the payload was packed: "gzip", "zlib", "deflate", or None."""
-        return self.extra.get("compressed") if self.extra else None
 
 
 class Framer:
@@ -267,32 +171,16 @@ def decode(data: bytes) -> Frame:
     if data[:4] in _MAGICS:
         return _decode3(data, data)
     if data[:2] != GZIP:
-        return _decode_old(data, data)
+        return _decode_other(data, data)
     inner, _ = _inflate(data, 0)
-    frame = _decode3(inner, data) if inner[:4] in _MAGICS else _decode_old(inner, data)
+    frame = _decode3(inner, data) if inner[:4] in _MAGICS else _decode_other(inner, data)
     frame.warnings = [*frame.warnings, "gzip_envelope"]
     return frame
 
 
 def encode(frame: Frame, version: int = 3) -> bytes:
     """Write *frame*; versions 1 and 2 carry SIP only and fewer fields."""
-    if version == 3:
-        return assemble(_chunks(frame))
-    family = _wire_family(frame)
-    head = pack(
-        ">BBBBHH",
-        version,
-        8 + 2 * len(frame.src),
-        family,
-        frame.protocol,
-        frame.src_port,
-        frame.dst_port,
-    )
-    if version == 1:
-        return head + frame.src + frame.dst + frame.payload
-    capture_id = (frame.capture_id or 0) & 0xFFFF
-    time = pack("<IIHH", frame.seconds, frame.micros, capture_id, 0)
-    return head + frame.src + frame.dst + time + frame.payload
+    return assemble(_chunks(frame)) if version == 3 else hep_old.encode(frame, version)
 
 
 def assemble(chunks: Iterable[tuple[int, int, bytes]]) -> bytes:
@@ -370,14 +258,6 @@ def pack_named(name: str, value: int | str) -> tuple[int, int, bytes]:
     kind, size = NAMED_CHUNKS[name]
     body = int(value).to_bytes(size, "big") if size else str(value).encode("utf-8")
     return 0, kind, body
-
-
-@lru_cache(maxsize=16384)
-def address_text(packed: bytes) -> str:
-    """A packed address as text, IPv6 in the form of RFC 5952; "" for anything else."""
-    if len(packed) == 4:
-        return ".".join(map(str, packed))
-    return str(IPv6Address(packed)) if len(packed) == 16 else ""
 
 
 def _decode3(data: bytes, raw: bytes) -> Frame:
@@ -506,7 +386,7 @@ def _choose_addresses(frame: Frame, warnings: list[str], src6: bytes, dst6: byte
     """The family chunk chooses the pair; a pair that is absent gives way to the other one."""
     wire_family = frame.family
     have4, have6 = bool(frame.src or frame.dst), bool(src6 or dst6)
-    if have6 and (wire_family in _IPV6_NUMBERS or not have4):
+    if have6 and (wire_family in IPV6_NUMBERS or not have4):
         frame.src, frame.dst, frame.family = src6, dst6, IPV6
     elif have4:
         frame.family = IPV4
@@ -560,81 +440,19 @@ def _inflate(body: bytes, offset: int) -> tuple[bytes, str]:
     raise DecodeError("decompress_failed", offset)
 
 
-def _decode_old(data: bytes, raw: bytes) -> Frame:
-    """version length family protocol(u8) ports(u16) addresses, in version 2 a time, payload."""
-    version = data[0] if data else 0
-    if version not in (1, 2):
-        raise DecodeError("truncated" if _starts_magic(data) else "not_hep", 0)
-    size = len(data)
-    if size < 3:
-        raise DecodeError("truncated", size)
-    wire_family = data[2]
-    if wire_family != IPV4 and wire_family not in _IPV6_NUMBERS:
-        raise DecodeError("bad_family", 2)
-    width = 4 if wire_family == IPV4 else 16
-    body = 8 + 2 * width
-    if size < body:
-        raise DecodeError("truncated", size)
-    warnings: list[str] = []
-    frame = Frame(version, IPV4 if width == 4 else IPV6, raw=raw, warnings=warnings)
-    frame.protocol = data[3]
-    frame.src_port, frame.dst_port = _u16(data, 4)[0], _u16(data, 6)[0]
-    frame.src, frame.dst = data[8 : 8 + width], data[8 + width : body]
-    frame.payload_type = SIP
-    if wire_family != frame.family:
-        frame.extra = {"ip_family": wire_family}
-    if data[1] != body:
-        warnings.append("header_length")
-    if version == 2:
-        body = _read_time(frame, warnings, data, body)
-    payload = data[body:]
-    if payload.endswith(b"\0"):
-        payload = payload.rstrip(b"\0")
-        warnings.append("trailing_nul")
-    if not payload:
-        warnings.append("empty_payload")
-    frame.payload = payload
-    return frame
-
-
-def _read_time(frame: Frame, warnings: list[str], data: bytes, offset: int) -> int:
-    """seconds micros(u32) capture_id(u16) padding(u16); gives where the payload begins.
-
-    Numbers are in the sender's order: little endian unless only big endian makes sense.
-    """
-    rest = len(data) - offset
-    if rest < 10:
-        raise DecodeError("truncated", len(data))
-    frame.seconds, frame.micros, frame.capture_id = _old_time_le(data, offset)
-    if not _plausible(frame.seconds, frame.micros):
-        seconds, micros, capture_id = _old_time_be(data, offset)
-        if _plausible(seconds, micros):
-            frame.seconds, frame.micros, frame.capture_id = seconds, micros, capture_id
-            warnings.append("big_endian_time")
-        else:
-            warnings.append("implausible_timestamp")
-    if rest < 12 or _FIRST_LINE.match(data, offset + 10):
-        warnings.append("packed_timehdr")
-        return offset + 10
-    return offset + 12
-
-
-def _plausible(seconds: int, micros: int) -> bool:
-    return 946684800 <= seconds < 4102444800 and micros < 1_000_000  # the years 2000 to 2099
+def _decode_other(data: bytes, raw: bytes) -> Frame:
+    if hep_old.is_old(data):
+        return hep_old.decode(data, raw)
+    raise DecodeError("truncated" if _starts_magic(data) else "not_hep", 0)
 
 
 def _starts_magic(data: bytes) -> bool:
     return len(data) < 4 and any(magic.startswith(data) for magic in _MAGICS)
 
 
-def _wire_family(frame: Frame) -> int:
-    family: int = (frame.extra or {}).get("ip_family", frame.family)
-    return family
-
-
 def _number(frame: Frame, kind: int) -> int:
     if kind == 1:
-        return _wire_family(frame)
+        return frame.wire_family
     if kind == 2:
         return frame.protocol
     if kind == 7:
@@ -662,7 +480,7 @@ def _sent(frame: Frame, kind: int) -> bool:
 
 def _chunks(frame: Frame) -> Iterable[tuple[int, int, bytes]]:
     """The chunks of *frame* in the order most agents send them."""
-    if wire_family := _wire_family(frame):
+    if wire_family := frame.wire_family:
         yield 0, 1, bytes([wire_family])
     yield 0, 2, bytes([frame.protocol])
     if frame.src:
