@@ -1,0 +1,618 @@
+"""htable: tables of keys and values that may expire, kept from packet to packet.
+
+Tables are in memory and belong to the worker.  What Kamailio keeps in a database or shares between
+nodes is accepted in their definitions and has no effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from time import time
+
+from homerd.api import (
+    ConfigError,
+    ModParam,
+    Outline,
+    Packet,
+    Plugin,
+    PosixPattern,
+    Problem,
+    Table,
+    Text,
+    Value,
+    Worker,
+    compile_posix,
+    hookimpl,
+    pseudo_variable,
+    script_function,
+)
+
+_INIT_EVENT = "htable:mod-init"
+_EXPIRED_EVENT = "htable:expired:"
+_MOST_PATTERNS = 256
+
+_NUMBERS = frozenset({"size", "autoexpire", "initval", "updateexpire", "dbmode", "dmqreplicate"})
+_TEXTS = frozenset({"dbtable", "cols", "coldelim", "colnull", "initstr"})
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """`NAME=>size=8;autoexpire=60;initval=0`.
+
+    initial: what a missing key reads as; None for null.  renew: whether writing starts a new life.
+    """
+
+    name: str
+    expire_seconds: int = 0
+    initial: str | int | None = None
+    renew: bool = True
+
+    @staticmethod
+    def from_script(value: str | int) -> Definition:
+        name, arrow, rest = str(value).partition("=>")
+        name = name.strip()
+        if not name or "=" in name or ";" in name:
+            raise ValueError(f'expected NAME=>size=N;autoexpire=SECONDS, got "{value}"')
+        found: dict[str, str] = {}
+        for piece in filter(str.strip, rest.split(";") if arrow else ()):
+            key, equals, text = piece.partition("=")
+            key, text = key.strip(), text.strip()
+            if key not in _NUMBERS | _TEXTS or not equals:
+                known = ", ".join(sorted(_NUMBERS | _TEXTS))
+                raise ValueError(f'table "{name}": unknown attribute "{key}", expected {known}')
+            if key in _NUMBERS and not text.removeprefix("-").isdigit():
+                raise ValueError(f'table "{name}": {key} takes a number, got "{text}"')
+            found[key] = text
+        initial = found.get("initstr") or (int(found["initval"]) if "initval" in found else None)
+        return Definition(
+            name,
+            max(0, int(found.get("autoexpire", "0"))),
+            initial,
+            found.get("updateexpire", "1") != "0",
+        )
+
+
+class HashTable(Table[str | int]):
+    """A table with what it was defined as."""
+
+    __slots__ = ("initial", "name")
+
+    def __init__(self, definition: Definition, clock: Callable[[], float]) -> None:
+        super().__init__(clock, expire_seconds=definition.expire_seconds, renew=definition.renew)
+        self.name = definition.name
+        self.initial = definition.initial
+
+
+class _Iterator:
+    """A walk over the items a table had when it began."""
+
+    __slots__ = ("current", "items", "table")
+
+    def __init__(self, table: HashTable) -> None:
+        self.table = table
+        self.items: Iterator[tuple[str, str | int]] = iter(table.items())
+        self.current: tuple[str, str | int] | None = None
+
+    def advance(self) -> bool:
+        """Go to the next item that is still there."""
+        for key, _ in self.items:
+            value = self.table.get(key)
+            if value is not None:
+                self.current = (key, value)
+                return True
+        self.current = None
+        return False
+
+
+class Htable(Plugin):
+    """Tables of keys and values."""
+
+    name = "htable"
+
+    htable = ModParam(Definition, many=True, help="a table: NAME=>size=8;autoexpire=60;initval=0")
+    timer_interval = ModParam(int, 20, help="seconds between looks for expired keys")
+    db_url = ModParam(str, "", help="accepted; tables are in memory")
+    key_name_column = ModParam(str, "", help="accepted")
+    key_type_column = ModParam(str, "", help="accepted")
+    value_type_column = ModParam(str, "", help="accepted")
+    key_value_column = ModParam(str, "", help="accepted")
+    expires_column = ModParam(str, "", help="accepted")
+    array_size_suffix = ModParam(str, "", help="accepted")
+    fetch_rows = ModParam(int, 0, help="accepted")
+    db_expires = ModParam(int, 0, help="accepted")
+    enable_dmq = ModParam(int, 0, help="accepted")
+    dmq_init_sync = ModParam(int, 0, help="accepted")
+    timer_procs = ModParam(int, 0, help="accepted")
+    event_callback = ModParam(str, "", help="accepted")
+    event_callback_mode = ModParam(int, 0, help="accepted")
+
+    def __init__(self) -> None:
+        self.tables: dict[str, HashTable] = {}
+        self.failed_writes = 0
+        self._clock: Callable[[], float] = time
+        self._worker: Worker | None = None
+        self._events: frozenset[str] = frozenset()
+        self._mentioned: set[str] = set()
+        self._iterators: dict[str, _Iterator] = {}
+        self._record: tuple[str, str | int] | None = None
+        self._patterns: dict[str, PosixPattern | None] = {}
+
+    @hookimpl
+    def set_mod_param(self, name: str, value: object) -> None:
+        """Keep *value*; a table defined twice is a ValueError."""
+        super().set_mod_param(name, value)
+        if isinstance(value, Definition):
+            if value.name in self.tables:
+                raise ValueError(f'the table "{value.name}" is defined already')
+            self.tables[value.name] = HashTable(value, self._now)
+
+    @hookimpl
+    def check_script(self, outline: Outline) -> Iterable[Problem]:
+        """What would stop the start, and tables that are used but not defined."""
+        self._events = outline.events
+        if _INIT_EVENT in outline.dropping_events:
+            yield Problem(
+                f"event_route[{_INIT_EVENT}] ends with drop: homerd would not start",
+                event=_INIT_EVENT,
+            )
+        for name in sorted(self._mentioned - self.tables.keys()):
+            yield Problem(
+                f'the table "{name}" is not defined: what is written to it is lost',
+                help=f'modparam("htable", "htable", "{name}=>size=8")',
+                warning=True,
+            )
+        for event in sorted(outline.events):
+            table = event.removeprefix(_EXPIRED_EVENT)
+            if table != event and table not in self.tables:
+                yield Problem(f'the table "{table}" is not defined', event=event, warning=True)
+
+    @hookimpl
+    def startup(self, worker: Worker) -> None:
+        """Run htable:mod-init, then look for expired keys from time to time."""
+        self._worker = worker
+        self._clock = worker.now
+        if worker.run_event(_INIT_EVENT) == "drop":
+            raise ConfigError(f"event_route[{_INIT_EVENT}] ended with drop: not starting")
+        if any(table.expire_seconds for table in self.tables.values()):
+            worker.every(max(1, self.timer_interval), self.purge)
+
+    @hookimpl
+    def metrics(self) -> Iterable[tuple[str, dict[str, str], float]]:
+        """Items of each table, and writes to tables that are not defined."""
+        for name, table in self.tables.items():
+            yield "homerd_htable_items", {"table": name}, len(table)
+        yield "homerd_htable_failed_writes", {}, self.failed_writes
+
+    def purge(self) -> None:
+        """Free expired keys; event_route[htable:expired:NAME] sees each as `$shtrecord`."""
+        for name, table in self.tables.items():
+            event = _EXPIRED_EVENT + name
+            if event not in self._events or self._worker is None:
+                table.purge()
+                continue
+            worker = self._worker
+
+            def on_expired(
+                key: str, value: str | int, event: str = event, worker: Worker = worker
+            ) -> None:
+                self._record = (key, value)
+                worker.run_event(event)
+
+            table.purge(on_expired)
+            self._record = None
+
+    # $sht and its relatives
+
+    @pseudo_variable("sht")
+    def sht(self, packet: Packet, table: str, key: str) -> Value:
+        """The value of a key; null, or the table's initval, when it is missing or has expired."""
+        found = self.tables.get(table)
+        return None if found is None else found.get(key, found.initial)
+
+    @sht.setter
+    def set_sht(self, packet: Packet, value: Value, table: str, key: str) -> None:
+        found = self.tables.get(table)
+        if found is None:
+            self.failed_writes += 1
+        elif value is None:
+            found.remove(key)
+        else:
+            found.put(key, value)
+
+    @sht.bind
+    def bind_sht(self, argument: Text | None, index: Text | None) -> tuple[object, ...]:
+        return self._bind(argument)
+
+    @pseudo_variable("shtex", null_becomes=0)
+    def shtex(self, packet: Packet, table: str, key: str) -> int | None:
+        """Seconds a key still lives, 0 when it is missing or lives for ever; may be set."""
+        found = self.tables.get(table)
+        if found is None:
+            return None
+        left = found.seconds_left(key)
+        return 0 if left is None else round(left)
+
+    @shtex.setter
+    def set_shtex(self, packet: Packet, value: Value, table: str, key: str) -> None:
+        found = self.tables.get(table)
+        if found is None:
+            self.failed_writes += 1
+        elif found.expire_seconds:
+            seconds = _as_int(value)
+            if seconds > 0:
+                found.expire(key, seconds)
+            else:
+                found.remove(key)
+
+    @shtex.bind
+    def bind_shtex(self, argument: Text | None, index: Text | None) -> tuple[object, ...]:
+        return self._bind(argument)
+
+    @pseudo_variable("shtinc")
+    def shtinc(self, packet: Packet, table: str, key: str) -> int | None:
+        """Adds 1 each time it is read and gives the sum; null for text and missing keys."""
+        return self._add(table, key, 1)
+
+    @shtinc.bind
+    def bind_shtinc(self, argument: Text | None, index: Text | None) -> tuple[object, ...]:
+        return self._bind(argument)
+
+    @pseudo_variable("shtdec")
+    def shtdec(self, packet: Packet, table: str, key: str) -> int | None:
+        """Subtracts 1 each time it is read and gives the difference."""
+        return self._add(table, key, -1)
+
+    @shtdec.bind
+    def bind_shtdec(self, argument: Text | None, index: Text | None) -> tuple[object, ...]:
+        return self._bind(argument)
+
+    @pseudo_variable("shtcn")
+    def shtcn(self, packet: Packet, table: str, wanted: str) -> int:
+        """How many keys match: a regular expression, `~%` and an end, or `%~` and a beginning."""
+        found = self.tables.get(table)
+        return 0 if found is None else self._count(found.keys(), wanted)
+
+    @shtcn.bind
+    def bind_shtcn(self, argument: Text | None, index: Text | None) -> tuple[object, ...]:
+        return self._bind(argument)
+
+    @pseudo_variable("shtcv")
+    def shtcv(self, packet: Packet, table: str, wanted: str) -> int:
+        """How many text values match, as for $shtcn."""
+        found = self.tables.get(table)
+        if found is None:
+            return 0
+        values = [value for _, value in found.items() if isinstance(value, str)]
+        return self._count(values, wanted)
+
+    @shtcv.bind
+    def bind_shtcv(self, argument: Text | None, index: Text | None) -> tuple[object, ...]:
+        return self._bind(argument)
+
+    @pseudo_variable("shtitkey")
+    def shtitkey(self, packet: Packet, name: str) -> str | None:
+        """Key of the item an iterator is at."""
+        walk = self._iterators.get(name)
+        return None if walk is None or walk.current is None else walk.current[0]
+
+    @shtitkey.bind
+    def bind_shtitkey(self, argument: Text | None, index: Text | None) -> tuple[object, ...]:
+        return _bind_name(argument)
+
+    @pseudo_variable("shtitval")
+    def shtitval(self, packet: Packet, name: str) -> Value:
+        """Value of the item an iterator is at."""
+        walk = self._iterators.get(name)
+        return None if walk is None or walk.current is None else walk.current[1]
+
+    @shtitval.bind
+    def bind_shtitval(self, argument: Text | None, index: Text | None) -> tuple[object, ...]:
+        return _bind_name(argument)
+
+    @pseudo_variable("shtrecord")
+    def shtrecord(self, packet: Packet, part: str) -> Value:
+        """`key` or `value` of the item that event_route[htable:expired:…] is run for."""
+        record = self._record
+        if record is None:
+            return None
+        return record[0] if part == "key" else record[1]
+
+    @shtrecord.bind
+    def bind_shtrecord(self, argument: Text | None, index: Text | None) -> tuple[object, ...]:
+        part = "" if argument is None else argument.constant
+        if part not in ("key", "value"):
+            raise ValueError("expected key or value")
+        return (part,)
+
+    # Functions on items
+
+    @script_function
+    def sht_rm_name_re(self, packet: Packet, items: str) -> int:
+        """Remove the keys that match: `table=>expression`, a dollar written `$$`."""
+        table, pattern = self._table_and_pattern(items)
+        if pattern is None:
+            return -1
+        for key in table.keys() if table is not None else ():
+            if pattern.search(key):
+                table.remove(key)
+        return 1
+
+    @script_function
+    def sht_rm_value_re(self, packet: Packet, items: str) -> int:
+        """Remove the keys whose value is text and matches: `table=>expression`."""
+        table, pattern = self._table_and_pattern(items)
+        if pattern is None:
+            return -1
+        for key, value in table.items() if table is not None else ():
+            if isinstance(value, str) and pattern.search(value):
+                table.remove(key)
+        return 1
+
+    @script_function
+    def sht_rm(self, packet: Packet, table: str, key: str) -> bool:
+        """Remove a key; false when there is no such table."""
+        found = self.tables.get(table)
+        if found is not None:
+            found.remove(key)
+        return found is not None
+
+    @script_function
+    def sht_rm_name(self, packet: Packet, table: str, operator: str, text: str) -> bool:
+        """Remove the keys that match: operator re, sw (begins), ew (ends) or in (contains)."""
+        return self._remove_matching(table, operator, text, lambda key, value: key)
+
+    @script_function
+    def sht_rm_value(self, packet: Packet, table: str, operator: str, text: str) -> bool:
+        """Remove the keys whose text value matches."""
+        return self._remove_matching(table, operator, text, _text_value)
+
+    @script_function
+    def sht_match_name(self, packet: Packet, table: str, operator: str, text: str) -> bool:
+        """Whether a key matches: operator eq, ne, re, sw, ew or in."""
+        return self._has_matching(table, operator, text, lambda key, value: key)
+
+    @script_function
+    def sht_has_name(self, packet: Packet, table: str, operator: str, text: str) -> bool:
+        """As sht_match_name."""
+        return self._has_matching(table, operator, text, lambda key, value: key)
+
+    @script_function
+    def sht_match_str_value(self, packet: Packet, table: str, operator: str, text: str) -> bool:
+        """Whether a text value matches."""
+        return self._has_matching(table, operator, text, _text_value)
+
+    @script_function
+    def sht_has_str_value(self, packet: Packet, table: str, operator: str, text: str) -> bool:
+        """As sht_match_str_value."""
+        return self._has_matching(table, operator, text, _text_value)
+
+    @script_function
+    def sht_is_null(self, packet: Packet, table: str, key: str) -> int:
+        """1 when the key is missing, -1 when it is there, -2 when there is no such table."""
+        found = self.tables.get(table)
+        if found is None:
+            return -2
+        return -1 if key in found else 1
+
+    @script_function
+    def sht_setxs(self, packet: Packet, table: str, key: str, value: str, seconds: int) -> bool:
+        """Set a key to a text that lives *seconds*, 0 for as long as the table's own rule."""
+        return self._set_for(table, key, value, seconds)
+
+    @script_function
+    def sht_setxi(self, packet: Packet, table: str, key: str, value: int, seconds: int) -> bool:
+        """Set a key to a number that lives *seconds*."""
+        return self._set_for(table, key, value, seconds)
+
+    @script_function
+    def sht_inc(self, packet: Packet, table: str, key: str) -> int:
+        """Add 1; the sum, -1 when there is no number."""
+        return self._add(table, key, 1) or -1
+
+    @script_function
+    def sht_dec(self, packet: Packet, table: str, key: str) -> int:
+        """Subtract 1; the difference, -1 when there is no number."""
+        return self._add(table, key, -1) or -1
+
+    @script_function
+    def sht_reset(self, packet: Packet, table: str) -> bool:
+        """Empty a table; false when there is no such table."""
+        found = self.tables.get(table)
+        if found is not None:
+            found.clear()
+        return found is not None
+
+    @script_function
+    def sht_lock(self, packet: Packet, item: str) -> None:
+        """Accepted: a packet runs through the script alone."""
+
+    @script_function
+    def sht_unlock(self, packet: Packet, item: str) -> None:
+        """Accepted."""
+
+    @script_function
+    def sht_print(self, packet: Packet) -> None:
+        """Log every item at level debug."""
+        for name, table in self.tables.items():
+            for key, value in table.items():
+                packet.log(3, f"htable {name}=>{key} = {value}\n")
+
+    # Iterators
+
+    @script_function
+    def sht_iterator_start(self, packet: Packet, name: str, table: str) -> bool:
+        """Begin a walk over a table; false when there is no such table."""
+        found = self.tables.get(table)
+        if found is None:
+            return False
+        self._iterators[name] = _Iterator(found)
+        return True
+
+    @script_function
+    def sht_iterator_next(self, packet: Packet, name: str) -> bool:
+        """Go to the next item; false at the end, and for a walk that was not begun."""
+        walk = self._iterators.get(name)
+        return walk is not None and walk.advance()
+
+    @script_function
+    def sht_iterator_end(self, packet: Packet, name: str) -> None:
+        """Forget the walk."""
+        self._iterators.pop(name, None)
+
+    @script_function
+    def sht_iterator_rm(self, packet: Packet, name: str) -> bool:
+        """Remove the item the walk is at."""
+        walk = self._iterators.get(name)
+        if walk is None or walk.current is None:
+            return False
+        walk.table.remove(walk.current[0])
+        return True
+
+    @script_function
+    def sht_iterator_sets(self, packet: Packet, name: str, value: str) -> bool:
+        """Set the item the walk is at to a text."""
+        return self._set_current(name, value)
+
+    @script_function
+    def sht_iterator_seti(self, packet: Packet, name: str, value: int) -> bool:
+        """Set the item the walk is at to a number."""
+        return self._set_current(name, value)
+
+    @script_function
+    def sht_iterator_setex(self, packet: Packet, name: str, seconds: int) -> bool:
+        """Let the item the walk is at live *seconds* from now."""
+        walk = self._iterators.get(name)
+        if walk is None or walk.current is None:
+            return False
+        return walk.table.expire(walk.current[0], seconds)
+
+    def _now(self) -> float:
+        return self._clock()
+
+    def _bind(self, argument: Text | None) -> tuple[object, ...]:
+        """`table=>key`: the table's name is constant, the key may hold pseudo-variables."""
+        if argument is None:
+            raise ValueError("expected table=>key in parentheses")
+        head, found, key = argument.partition("=>")
+        table = head.strip().constant
+        if not found or not table:
+            raise ValueError(f'expected table=>key, got "{argument.source}"')
+        if key.source == "":
+            raise ValueError(f'expected table=>key, the key of "{argument.source}" is empty')
+        self._mentioned.add(table)
+        return (table, key if key.constant is None else key.constant)
+
+    def _add(self, table: str, key: str, amount: int) -> int | None:
+        found = self.tables.get(table)
+        if found is None:
+            return None
+        value = found.get(key, found.initial)
+        if not isinstance(value, int):
+            return None
+        found.put(key, value + amount)
+        return value + amount
+
+    def _set_for(self, table: str, key: str, value: str | int, seconds: int) -> bool:
+        found = self.tables.get(table)
+        if found is None:
+            self.failed_writes += 1
+            return False
+        found.put(key, value, seconds if seconds > 0 and found.expire_seconds else None)
+        return True
+
+    def _set_current(self, name: str, value: str | int) -> bool:
+        walk = self._iterators.get(name)
+        if walk is None or walk.current is None:
+            return False
+        key = walk.current[0]
+        walk.table.put(key, value)
+        walk.current = (key, value)
+        return True
+
+    def _table_and_pattern(self, items: str) -> tuple[HashTable | None, PosixPattern | None]:
+        name, arrow, expression = items.partition("=>")
+        if not arrow:
+            return None, None
+        return self.tables.get(name.strip()), self._pattern(expression)
+
+    def _pattern(self, expression: str) -> PosixPattern | None:
+        """A compiled expression, remembered; None for a bad one."""
+        known = self._patterns
+        if expression not in known:
+            if len(known) >= _MOST_PATTERNS:
+                known.clear()
+            try:
+                known[expression] = compile_posix(expression)
+            except ValueError:
+                known[expression] = None
+        return known[expression]
+
+    def _test(self, operator: str, text: str) -> Callable[[str], bool] | None:
+        """What an operator asks of a text; None for an unknown operator or a bad expression."""
+        match operator:
+            case "eq":
+                return lambda value: value == text
+            case "ne":
+                return lambda value: value != text
+            case "sw":
+                return lambda value: value.startswith(text)
+            case "ew":
+                return lambda value: value.endswith(text)
+            case "in":
+                return lambda value: text in value
+            case "re":
+                pattern = self._pattern(text)
+                return None if pattern is None else pattern.search
+        return None
+
+    def _matching(
+        self, table: str, operator: str, text: str, part: Callable[[str, str | int], str | None]
+    ) -> list[str] | None:
+        """The keys of a table whose *part* passes the test; None when there is no such table."""
+        found = self.tables.get(table)
+        test = self._test(operator, text)
+        if found is None or test is None:
+            return None
+        pairs = ((key, part(key, value)) for key, value in found.items())
+        return [key for key, tested in pairs if tested is not None and test(tested)]
+
+    def _has_matching(
+        self, table: str, operator: str, text: str, part: Callable[[str, str | int], str | None]
+    ) -> bool:
+        return bool(self._matching(table, operator, text, part))
+
+    def _remove_matching(
+        self, table: str, operator: str, text: str, part: Callable[[str, str | int], str | None]
+    ) -> bool:
+        keys = self._matching(table, operator, text, part)
+        if keys is None:
+            return False
+        for key in keys:
+            self.tables[table].remove(key)
+        return True
+
+    def _count(self, texts: list[str], wanted: str) -> int:
+        if wanted.startswith("~%"):
+            return sum(text.endswith(wanted[2:]) for text in texts)
+        if wanted.startswith("%~"):
+            return sum(text.startswith(wanted[2:]) for text in texts)
+        pattern = self._pattern(wanted.removeprefix("~~"))
+        return 0 if pattern is None else sum(map(pattern.search, texts))
+
+
+def _text_value(key: str, value: str | int) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _bind_name(argument: Text | None) -> tuple[object, ...]:
+    if argument is None:
+        raise ValueError("expected an iterator's name in parentheses")
+    return (argument if argument.constant is None else argument.constant,)
+
+
+def _as_int(value: Value) -> int:
+    try:
+        return int(value or 0)
+    except ValueError:
+        return 0
