@@ -218,12 +218,14 @@ class Worker:
             gc.collect()
             gc.freeze()
             gc.set_threshold(*_GC_THRESHOLDS)
-            asyncio.run(self._serve(control))
+            try:
+                asyncio.run(self._serve(control))
+            finally:
+                self.stop()
+                self._say_goodbye()
         finally:
             if control is not None:
                 control.close()
-            self.stop()
-            self._say_goodbye()
             self.close()
 
     async def _serve(self, control: ControlSocket | None) -> None:

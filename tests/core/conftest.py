@@ -1,0 +1,37 @@
+import socket
+from pathlib import Path
+
+import pytest
+
+from homerd.core.program import load
+from homerd.core.worker import Worker
+
+MODULES = Path(__file__).parent / "modules"
+
+
+@pytest.fixture
+def worker_for():
+    """A started worker for the text of a script, with modules pv, xlog and probe loaded."""
+    started = []
+
+    def make(script, **options):
+        head = f'mpath "{MODULES}"\nloadmodule "pv"\nloadmodule "xlog"\nloadmodule "probe"\n'
+        worker = Worker(load(Path("homer.cfg"), text=head + script), **options)
+        worker.probe = worker.program.registry.plugin("probe")
+        worker.start()
+        started.append(worker)
+        return worker
+
+    yield make
+    for worker in started:
+        worker.close()
+        worker.stop()
+
+
+@pytest.fixture
+def free_port():
+    """A loopback port that nobody listens on, neither for UDP nor for TCP."""
+    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+        tcp.bind(("127.0.0.1", 0))
+        udp.bind(tcp.getsockname())
+        return tcp.getsockname()[1]
