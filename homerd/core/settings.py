@@ -99,7 +99,7 @@ def parse_listen(value: str, port: int = DEFAULT_PORT, *, no_tcp: bool = False) 
     """
     # sock { sock } [ "advertise" addr ] [ "name" STRING ], cfg-language 3.3
     value = _AFTER_SOCKETS.split(value, maxsplit=1)[0]
-    words = re.sub(r"\s*,\s*", ",", value).split()
+    words = re.sub(r"\s*,\s*|(?<!:)\s*:\s*(?!:)", lambda each: each[0].strip(), value).split()
     if not words:
         raise ValueError("expected [udp:|tcp:]address[:port], got nothing")
     found: list[Listen] = []
