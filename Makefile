@@ -1,4 +1,4 @@
-# make run    the capture server, with homer.cfg (another script: make run CFG=my.cfg)
+# make run    the capture server, with homer.cfg (make run CFG=my.cfg ARGS="-A DO_IPV6")
 # make test   everything that must hold: ruff, mypy, pytest
 # make bench  microseconds a packet, stage by stage
 #
@@ -12,10 +12,10 @@ VENV     = .venv/bin/python
 .PHONY: run test bench python install install-test clean
 
 run: install
-	@exec $(VENV) -m homerd run -f "$(CFG)"
+	@exec $(VENV) -m homerd run -f "$(CFG)" $(ARGS)
 
 bench: install
-	@exec $(VENV) -m homerd bench -f "$(CFG)"
+	@exec $(VENV) -m homerd bench -f "$(CFG)" $(ARGS)
 
 test: install-test
 	$(VENV) -m ruff check .

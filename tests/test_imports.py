@@ -29,6 +29,8 @@ MAY_IMPORT = {
         "homerd.lang.vocabulary",
         "homerd.lang.diagnostics",
         "homerd.lang.posix",
+        "homerd.lang.nodes",
+        "homerd.lang.source",
         "pluggy",
     ],
     "homerd.core": [

@@ -78,15 +78,11 @@ TABLES = [
 
 def replay(folder: Path, lines: list[str], *switches: str) -> list[dict[str, Any]]:
     """What `homerd replay --json` says of *lines*, homer.cfg having *switches* on."""
-    text = (ROOT / "homer.cfg").read_text()
-    for name in switches:
-        assert f"##!define {name}" in text
-        text = text.replace(f"##!define {name}", f"#!define {name}")
-    (folder / "homer.cfg").write_text(text)
-    (folder / "scripts").symlink_to(ROOT / "scripts")
     (folder / "packets.jsonl").write_text("".join(lines))
+    arguments = ["replay", "--json", "-f", str(ROOT / "homer.cfg"), "packets.jsonl"]
+    arguments += [word for name in switches for word in ("-A", name)]
     done = subprocess.run(
-        [sys.executable, "-m", "homerd", "replay", "--json", "packets.jsonl"],
+        [sys.executable, "-m", "homerd", *arguments],
         capture_output=True,
         text=True,
         cwd=folder,
