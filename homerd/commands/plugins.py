@@ -80,7 +80,10 @@ def _described(name: str, plugin: Any) -> dict[str, Any]:  # any object with hoo
             if isinstance(w, PseudoVariable)
         ],
         "transformations": [
-            {"name": "{" + ",".join([w.name, *(p.name for p in w.parameters)]) + "}", "help": w.help}
+            {
+                "name": "{" + ",".join([w.name, *(p.name for p in w.parameters)]) + "}",
+                "help": w.help,
+            }
             for w in words
             if isinstance(w, Transformation)
         ],

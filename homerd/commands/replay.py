@@ -135,11 +135,16 @@ class TextReport(Report):
             print(self._red(f"   error  {where}: {error['message']}"), file=self.out)
         if "result" in described:
             route = described["route"] or "no route"
-            print(f"   end    {described['result']} in {route}{_ended_at(described)}", file=self.out)
+            print(
+                f"   end    {described['result']} in {route}{_ended_at(described)}", file=self.out
+            )
 
     def summary(self, described: dict[str, Any]) -> None:
         """Counts that add up, and every reason for a packet that was not stored."""
-        say = lambda text: print(text, file=self.out)  # noqa: E731  one place, one form
+
+        def say(text: str) -> None:
+            print(text, file=self.out)
+
         seconds = described["seconds"]
         rate = f", {described['received'] / seconds:,.0f}/s" if seconds > 0.1 else ""
         say(f"received {described['received']:,} packets in {seconds:.2f} s{rate}")

@@ -57,7 +57,7 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
     yield _line("lost in the kernel", status["kernel_drops"])
     for name, sink in status["sinks"].items():
         yield ""
-        yield f"sink {name}"
+        yield f"sink {name} {sink['where']}".rstrip()
         for key in ("added", "written", "queued", "rejected", "dropped", "retries"):
             yield _line(f"  {key}", sink[key])
         yield from _block("  lost", sink["lost"])

@@ -11,11 +11,19 @@ from dataclasses import dataclass, field
 
 from homerd.lang import nodes
 from homerd.lang.diagnostics import Diagnostics, did_you_mean
-from homerd.lang.posix import compile_posix
+from homerd.lang.posix import Substitution, compile_posix
 from homerd.lang.preprocess import Tokens, string_places
 from homerd.lang.source import Span
-from homerd.lang.text import Applied, Reference, Text, TextError, first_reference, parse_reference, parse_text
-from homerd.lang.vocabulary import Kind, Parameter, ParameterKind, Vocabulary
+from homerd.lang.text import (
+    Applied,
+    Reference,
+    Text,
+    TextError,
+    first_reference,
+    parse_reference,
+    parse_text,
+)
+from homerd.lang.vocabulary import Kind, Parameter, ParameterKind, ScriptFunction, Vocabulary
 
 _ARITHMETIC = frozenset(("-", "*", "/", "mod", "&", "|", "^", "<<", ">>"))
 _RELATIONAL = frozenset(("<", ">", "<=", ">="))
@@ -25,7 +33,9 @@ _BARE_CALLS = frozenset(
     ("set_reply_close", "set_reply_no_connect", "set_forward_close", "set_forward_no_connect",
      "force_rport", "add_rport", "revert_uri", "userphone", "clear_branches")
 )  # fmt: skip
-_NUMERIC_KEYWORDS = frozenset(("src_port", "dst_port", "proto", "af", "msg:len", "snd_port", "to_port", "max_len"))
+_NUMERIC_KEYWORDS = frozenset(
+    ("src_port", "dst_port", "proto", "af", "msg:len", "snd_port", "to_port", "max_len")
+)
 _ADDRESS_KEYWORDS = frozenset(("src_ip", "dst_ip", "snd_ip", "to_ip"))
 
 
@@ -130,9 +140,7 @@ class _Checker:
         for index, statement in enumerate(statements):
             self.statement(statement)
             if isinstance(statement, nodes.Leave | nodes.Break) and index + 1 < len(statements):
-                self.diagnostics.add(
-                    "W904", "this is never reached", statements[index + 1].span
-                )
+                self.diagnostics.add("W904", "this is never reached", statements[index + 1].span)
                 for rest in statements[index + 1 :]:
                     self.statement(rest)
                 return
@@ -155,7 +163,9 @@ class _Checker:
             case nodes.Leave() if node.value is not None:
                 self.expression(node.value)
                 if self.known(node.value) is Kind.STR:
-                    self.diagnostics.add("E303", f"{node.kind} takes a number, got text", node.value.span)
+                    self.diagnostics.add(
+                        "E303", f"{node.kind} takes a number, got text", node.value.span
+                    )
             case _:
                 pass
 
@@ -168,7 +178,9 @@ class _Checker:
         reference = text.references[0]
         if reference.transformations:
             self.diagnostics.add(
-                "E304", "a pseudo-variable with a transformation cannot be assigned to", node.target.span
+                "E304",
+                "a pseudo-variable with a transformation cannot be assigned to",
+                node.target.span,
             )
         elif reference.variable is not None and not reference.variable.writable:
             self.diagnostics.add("E304", f"${reference.name} can only be read", node.target.span)
@@ -191,7 +203,9 @@ class _Checker:
             else:
                 self.diagnostics.add("E307", "a case takes a constant", case.span)
             if len(kinds) > 1:
-                self.diagnostics.add("E307", "cases of numbers and of text in one switch", case.span)
+                self.diagnostics.add(
+                    "E307", "cases of numbers and of text in one switch", case.span
+                )
                 kinds = {Kind.STR}
             self.body(case.body)
             if index == 0 and case.label is None and self._has_text_cases(node):
@@ -228,7 +242,10 @@ class _Checker:
                 self.body(node.body)
             case nodes.Name():
                 self.diagnostics.add(
-                    "E101", f'"{node.value}" is no value', node.span, f'as text it is "{node.value}" in quotes'
+                    "E101",
+                    f'"{node.value}" is no value',
+                    node.span,
+                    f'as text it is "{node.value}" in quotes',
                 )
             case _:
                 pass
@@ -250,9 +267,13 @@ class _Checker:
         self.expression(node.operand)
         known = self.known(node.operand)
         if node.operator in ("!", "-", "~") and known is Kind.STR:
-            self.diagnostics.add("E303", f'"{node.operator}" takes a number, got text', node.operand.span)
+            self.diagnostics.add(
+                "E303", f'"{node.operator}" takes a number, got text', node.operand.span
+            )
         if node.operator in ("strlen", "strempty", "defined") and known is Kind.INT:
-            self.diagnostics.add("E303", f"{node.operator} takes text, got a number", node.operand.span)
+            self.diagnostics.add(
+                "E303", f"{node.operator} takes text, got a number", node.operand.span
+            )
 
     def binary(self, node: nodes.Binary) -> None:
         self.expression(node.left)
@@ -377,7 +398,9 @@ class _Checker:
                     hint += f' It comes with loadmodule "{self.elsewhere()[near + "()"]}.so"'
         self.diagnostics.add("E201", f'unknown function "{node.name}"', node.name_span, hint)
 
-    def argument(self, function: str, parameter: Parameter, node: nodes.Expression) -> Argument | None:
+    def argument(
+        self, function: str, parameter: Parameter, node: nodes.Expression
+    ) -> Argument | None:
         if isinstance(node, nodes.Call | nodes.RouteCall) or _contains_call(node):
             self.diagnostics.add(
                 "E308",
@@ -389,7 +412,9 @@ class _Checker:
         if isinstance(node, nodes.Name):
             flag = self.script.flags.get(node.value)
             node = (
-                nodes.String(node.span, node.value) if flag is None else nodes.Number(node.span, flag)
+                nodes.String(node.span, node.value)
+                if flag is None
+                else nodes.Number(node.span, flag)
             )
         kind = parameter.kind
         if kind is ParameterKind.CONSTANT:
@@ -399,7 +424,9 @@ class _Checker:
         if isinstance(node, nodes.Number):
             return Argument(
                 "constant",
-                node.value if kind in (ParameterKind.NUMBER, ParameterKind.VALUE) else str(node.value),
+                node.value
+                if kind in (ParameterKind.NUMBER, ParameterKind.VALUE)
+                else str(node.value),
             )
         if isinstance(node, nodes.String):
             return self.literal(parameter, node)
@@ -437,7 +464,9 @@ class _Checker:
             self.bind(reference, lambda start, end: self.inside(node, start, end))
         return text
 
-    def constant(self, function: str, parameter: Parameter, node: nodes.Expression) -> Argument | None:
+    def constant(
+        self, function: str, parameter: Parameter, node: nodes.Expression
+    ) -> Argument | None:
         if not isinstance(node, nodes.String | nodes.Number):
             self.diagnostics.add(
                 "E302", f"{function}() takes a constant here, got an expression", node.span
@@ -461,13 +490,16 @@ class _Checker:
         try:
             return Argument("constant", parameter.convert(value))
         except ValueError as error:
-            place = getattr(error, "span", None)
-            inside = isinstance(node, nodes.String) and place is not None
-            span = self.inside(node, *place) if inside else node.span  # type: ignore[arg-type]
+            place: tuple[int, int] | None = getattr(error, "span", None)
+            span = node.span
+            if isinstance(node, nodes.String) and place is not None:
+                span = self.inside(node, *place)
             self.diagnostics.add("E302", f"{function}(): {error}", span)
             return None
 
-    def named_variable(self, function: str, parameter: Parameter, node: nodes.Expression) -> Argument | None:
+    def named_variable(
+        self, function: str, parameter: Parameter, node: nodes.Expression
+    ) -> Argument | None:
         how = "writable" if parameter.kind is ParameterKind.WRITABLE else "readable"
         if isinstance(node, nodes.Variable):
             self.variable(node)
@@ -509,7 +541,10 @@ class _Checker:
         if variable.bind is None:
             if reference.argument is not None or reference.index is not None:
                 self.diagnostics.add(
-                    "E305", f"${reference.name} takes no argument", span, f"write $({reference.name})"
+                    "E305",
+                    f"${reference.name} takes no argument",
+                    span,
+                    f"write $({reference.name})",
                 )
             return
         try:
@@ -540,9 +575,7 @@ class _Checker:
                     if module
                     else did_you_mean(applied.name, self.vocabulary.transformations)
                 )
-                self.diagnostics.add(
-                    "E203", f'unknown transformation "{applied.name}"', span, hint
-                )
+                self.diagnostics.add("E203", f'unknown transformation "{applied.name}"', span, hint)
                 continue
             applied.transformation = word
             applied.bound = self.transformation_arguments(applied, word.parameters, span, place)
@@ -588,7 +621,13 @@ class _Checker:
         if parameter.kind is ParameterKind.CONSTANT:
             assert parameter.convert is not None
             return parameter.convert(piece)
-        text = parse_text(piece, start) if "$" in piece else Text(piece, [piece] if piece else [], start)
+        if parameter.kind is ParameterKind.SUBSTITUTION:
+            return self.substitution(piece, start, place)
+        text = (
+            parse_text(piece, start)
+            if "$" in piece
+            else Text(piece, [piece] if piece else [], start)
+        )
         for reference in text.references:
             self.bind(reference, place)
         if parameter.kind is ParameterKind.NUMBER:
@@ -600,6 +639,24 @@ class _Checker:
             except ValueError:
                 raise ValueError(f"expected a number, got {constant!r}") from None
         return text
+
+    def substitution(self, piece: str, start: int, place: Callable[[int, int], Span]) -> Argument:
+        """`/pattern/replacement/flags`, or a pseudo-variable that holds it."""
+        if piece.startswith("$"):
+            text = parse_text(piece, start)
+            for reference in text.references:
+                self.bind(reference, place)
+            return Argument("substitution text", text)
+        compiled = Substitution(piece)
+        pieces: list[object] = []
+        for item in compiled.replacement:
+            text = parse_text(item, start) if isinstance(item, str) else Text("", [])
+            for reference in text.references:
+                self.bind(reference, place)
+            pieces.append(item if isinstance(item, int) else text)
+        if any(isinstance(item, Text) and item.constant is None for item in pieces):
+            return Argument("filled", (compiled, pieces))
+        return Argument("constant", compiled)
 
     # -- places
 
@@ -642,10 +699,14 @@ def _contains_call(node: nodes.Expression) -> bool:
             return False
 
 
-def _takes(variants: Iterable[object]) -> str:
+def _takes(variants: Iterable[ScriptFunction]) -> str:
     """`takes 1 to 3 arguments`, over all variants of a function."""
     counts = [
-        (sum(item.required for item in variant.parameters), len(variant.parameters), variant.variadic)  # type: ignore[attr-defined]
+        (
+            sum(item.required for item in variant.parameters),
+            len(variant.parameters),
+            variant.variadic,
+        )
         for variant in variants
     ]
     least, most = min(low for low, _, _ in counts), max(high for _, high, _ in counts)

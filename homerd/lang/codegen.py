@@ -10,15 +10,17 @@ from __future__ import annotations
 import ast
 import ipaddress
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from homerd.lang import nodes, runtime
 from homerd.lang.check import Argument, Checked
+from homerd.lang.posix import Filled
 from homerd.lang.runtime import End
 from homerd.lang.source import NOWHERE, Span
 from homerd.lang.text import Reference, Text
 from homerd.lang.vocabulary import ConstantText, Kind, Readable, Writable
 
+N = TypeVar("N", bound=ast.AST)
 Place = Callable[[Span, str], Any]  # makes the place object of a span in a route
 
 _PACKET = "p"
@@ -124,9 +126,9 @@ class Generator:
         self._counter += 1
         return f"{stem}{self._counter}"
 
-    def at(self, node: Any, span: Span) -> Any:  # any ast node, given back
+    def at(self, node: N, span: Span) -> N:
         """Put *node* at a span of the script."""
-        if span.line > 0:
+        if span.line > 0 and isinstance(node, ast.expr | ast.stmt):
             node.lineno, node.col_offset = span.line, max(0, span.column - 1)
             node.end_lineno = max(span.line, span.end_line)
             node.end_col_offset = max(0, span.end_column - 1)
@@ -145,7 +147,10 @@ class Generator:
         for index, item in enumerate(statements):
             last = tail and index == len(statements) - 1
             compiled = self.statement(item, last)
-            out += [self.at(part, item.span) if not hasattr(part, "lineno") else part for part in compiled]
+            out += [
+                self.at(part, item.span) if not hasattr(part, "lineno") else part
+                for part in compiled
+            ]
             if isinstance(item, nodes.Leave | nodes.Break):
                 break
         if tail and not (out and isinstance(out[-1], ast.Return)):
@@ -176,7 +181,9 @@ class Generator:
                     return [ast.Break()]
                 return [ast.Return(_constant(0))]
 
-    def guarded(self, body: list[ast.stmt], span: Span, otherwise: list[ast.stmt] | None = None) -> list[ast.stmt]:
+    def guarded(
+        self, body: list[ast.stmt], span: Span, otherwise: list[ast.stmt] | None = None
+    ) -> list[ast.stmt]:
         """*body*, not carried out when an expression in it has no value; that is reported."""
         report = _call(
             _path(f"{_PACKET}.state.report"),
@@ -196,7 +203,9 @@ class Generator:
                 ast.Attribute(_name(result), "__class__", ast.Load()), [ast.IsNot()], [_name("int")]
             )
             out.append(ast.If(ended, [ast.Return(_name(result))], []))
-            return out + self.keep_code(_name(result)) + ([ast.Return(_name(result))] if tail else [])
+            return (
+                out + self.keep_code(_name(result)) + ([ast.Return(_name(result))] if tail else [])
+            )
         assert call.function is not None
         invoked = self.at(self.invoke(call), call.span)
         if call.function.returns_none:
@@ -205,11 +214,17 @@ class Generator:
         if call.function.returns_bool:
             number = ast.IfExp(invoked, _constant(1), _constant(-1))
             if tail:
-                return [_assign(result, number), *self.keep_code(_name(result)), ast.Return(_name(result))]
+                return [
+                    _assign(result, number),
+                    *self.keep_code(_name(result)),
+                    ast.Return(_name(result)),
+                ]
             return self.keep_code(number) if self.checked.reads_rc else [ast.Expr(invoked)]
         out = [
             _assign(result, _call(self.helper(runtime.code), invoked)),
-            ast.If(ast.UnaryOp(ast.Not(), _name(result)), [ast.Return(self.end("exit", call.span))], []),
+            ast.If(
+                ast.UnaryOp(ast.Not(), _name(result)), [ast.Return(self.end("exit", call.span))], []
+            ),
         ]
         return out + self.keep_code(_name(result)) + ([ast.Return(_name(result))] if tail else [])
 
@@ -228,7 +243,9 @@ class Generator:
             return [ast.If(self.true(node.condition), then, otherwise)]
         flag = self.local("c")
         tested = self.guarded(
-            [_assign(flag, self.true(node.condition))], node.condition.span, [_assign(flag, _constant(False))]
+            [_assign(flag, self.true(node.condition))],
+            node.condition.span,
+            [_assign(flag, _constant(False))],
         )
         return [*tested, ast.If(_name(flag), then, otherwise)]
 
@@ -263,7 +280,9 @@ class Generator:
         labels = [case for case in node.cases if case.label is not None]
         numeric = bool(labels) and isinstance(labels[0].label, nodes.Number)
         text = self.integer(node.subject) if numeric else self.text(node.subject)
-        default = next((i for i, case in enumerate(node.cases) if case.label is None), len(node.cases))
+        default = next(
+            (i for i, case in enumerate(node.cases) if case.label is None), len(node.cases)
+        )
         choice: list[ast.stmt] = [_assign(chosen, _constant(default))]
         for index in range(len(node.cases) - 1, -1, -1):
             case = node.cases[index]
@@ -317,7 +336,9 @@ class Generator:
             return self.call_code(node)
         return self.integer(node)
 
-    def assign(self, target: nodes.Variable, value: ast.expr, kind: Kind, null: bool) -> list[ast.stmt]:
+    def assign(
+        self, target: nodes.Variable, value: ast.expr, kind: Kind, null: bool
+    ) -> list[ast.stmt]:
         assert target.text is not None
         reference = target.text.references[0]
         variable = reference.variable
@@ -337,7 +358,9 @@ class Generator:
         if isinstance(value, ast.Constant):
             return _constant(otherwise) if value.value is None else value
         name = self.local("v")
-        test = ast.Compare(ast.NamedExpr(ast.Name(name, ast.Store()), value), [ast.Is()], [_constant(None)])
+        test = ast.Compare(
+            ast.NamedExpr(ast.Name(name, ast.Store()), value), [ast.Is()], [_constant(None)]
+        )
         return ast.IfExp(test, _constant(otherwise), _name(name))
 
     # -- what an expression is
@@ -431,7 +454,11 @@ class Generator:
         parts: list[ast.expr] = []
 
         def collect(item: nodes.Expression) -> None:
-            if isinstance(item, nodes.Binary) and item.operator == "+" and self.kind(item.left)[0] is Kind.STR:
+            if (
+                isinstance(item, nodes.Binary)
+                and item.operator == "+"
+                and self.kind(item.left)[0] is Kind.STR
+            ):
                 collect(item.left)
                 collect_text(item.right)
             else:
@@ -472,14 +499,20 @@ class Generator:
             case nodes.String():
                 return _constant(runtime.to_int(node.value))
             case nodes.Binary() if node.operator in ("+", "-", "*"):
-                operators: dict[str, type[ast.operator]] = {"+": ast.Add, "-": ast.Sub, "*": ast.Mult}
+                operators: dict[str, type[ast.operator]] = {
+                    "+": ast.Add,
+                    "-": ast.Sub,
+                    "*": ast.Mult,
+                }
                 result = ast.BinOp(
                     self.integer(node.left), operators[node.operator](), self.integer(node.right)
                 )
                 return _call(self.helper(runtime.wrap), result)
             case nodes.Binary() if node.operator in _INT_OPERATORS:
                 return ast.BinOp(
-                    self.integer(node.left), _INT_OPERATORS[node.operator](), self.integer(node.right)
+                    self.integer(node.left),
+                    _INT_OPERATORS[node.operator](),
+                    self.integer(node.right),
                 )
             case nodes.Binary() if node.operator in _INT_FUNCTIONS:
                 function = self.helper(_INT_FUNCTIONS[node.operator])
@@ -499,7 +532,9 @@ class Generator:
                 )
                 return _call(_name("len"), encoded)
             case nodes.Choice():
-                return ast.IfExp(self.true(node.condition), self.integer(node.yes), self.integer(node.no))
+                return ast.IfExp(
+                    self.true(node.condition), self.integer(node.yes), self.integer(node.no)
+                )
             case _:
                 pass
         if self.is_boolean(node):
@@ -553,8 +588,6 @@ class Generator:
             case nodes.Binary() if node.operator in _BOOLEAN:
                 return self.at(self.compare(node), node.span)
             case nodes.Unary() if node.operator == "!":
-                if _is_defined_test(node.operand):
-                    return ast.UnaryOp(ast.Not(), self.nonzero(node.operand))
                 return ast.UnaryOp(ast.Not(), self.nonzero(node.operand))
             case nodes.Unary() if node.operator == "defined":
                 return self.defined(node.operand)
@@ -629,7 +662,9 @@ class Generator:
             decorator_list=[],
         )
         self.functions.append(self.at(function, node.span))
-        code = _call(self.helper(runtime.routed), _name(_PACKET), _call(_name(name), _name(_PACKET)))
+        code = _call(
+            self.helper(runtime.routed), _name(_PACKET), _call(_name(name), _name(_PACKET))
+        )
         return ast.Compare(code, [ast.Gt()], [_constant(0)])
 
     # -- core keywords
@@ -640,9 +675,7 @@ class Generator:
         if isinstance(operand, nodes.Name) and operand.value == "myself":
             return _constant(node.operator == "!=")  # a capture server is nobody's peer
         if node.keyword in ("uri", "status"):
-            value: ast.expr = _call(
-                self.helper(runtime.uri_or_status), _path(f"{_PACKET}.sip")
-            )
+            value: ast.expr = _call(self.helper(runtime.uri_or_status), _path(f"{_PACKET}.sip"))
             kind = Kind.STR
         elif node.keyword in ("msg:len", "max_len"):
             value, kind = _call(_name("len"), _path(f"{_PACKET}.sip.raw")), Kind.INT
@@ -726,18 +759,26 @@ class Generator:
         getter, setter = self.local("get_"), self.local("set_")
         packet = ast.arg(_PACKET)
         read = ast.Lambda(
-            ast.arguments(posonlyargs=[], args=[packet], kwonlyargs=[], kw_defaults=[], defaults=[]),
+            ast.arguments(
+                posonlyargs=[], args=[packet], kwonlyargs=[], kw_defaults=[], defaults=[]
+            ),
             self.reference(reference),
         )
         self.functions.append(self.at(_assign(getter, read), self._span))
         get = _Late(self.namespace, getter)
         if not writable:
             return Readable(get, text.source)
-        body = self.assign(nodes.Variable(self._span, text.source, text), _name("value"), Kind.ANY, True)
+        body = self.assign(
+            nodes.Variable(self._span, text.source, text), _name("value"), Kind.ANY, True
+        )
         function = ast.FunctionDef(
             name=setter,
             args=ast.arguments(
-                posonlyargs=[], args=[packet, ast.arg("value")], kwonlyargs=[], kw_defaults=[], defaults=[]
+                posonlyargs=[],
+                args=[packet, ast.arg("value")],
+                kwonlyargs=[],
+                kw_defaults=[],
+                defaults=[],
             ),
             body=body,
             decorator_list=[],
@@ -752,7 +793,12 @@ class Generator:
             name = str(target.value)
             function = _name("main" if name == "0" else self._names[name])
             if name in self._recursive:
-                return _call(_name("deeper"), _name(_PACKET), function, self.named("place", self.place(node.span, self.route)))
+                return _call(
+                    _name("deeper"),
+                    _name(_PACKET),
+                    function,
+                    self.named("place", self.place(node.span, self.route)),
+                )
             return _call(function, _name(_PACKET))
         place = self.named("place", self.place(node.span, self.route))
         return _call(_name("by_name"), _name(_PACKET), self.value(target)[0], place)
@@ -811,11 +857,28 @@ class Generator:
             if isinstance(value, Text):
                 out.append(self.expanded(value))
             elif isinstance(value, Argument):
-                assert isinstance(value.value, Text)
-                out.append(_call(self.helper(runtime.to_int), self.expanded(value.value)))
+                out.append(self.prepared(value))
             else:
                 out.append(self.named("constant", value))
         return out
+
+    def prepared(self, argument: Argument) -> ast.expr:
+        """A transformation's argument that is more than a constant or a text."""
+        value = argument.value
+        if argument.how == "constant":
+            return self.named("constant", value)
+        if argument.how == "filled":
+            assert isinstance(value, tuple)
+            substitution, pieces = value
+            parts = [
+                self.expanded(piece) if isinstance(piece, Text) else _constant(piece)
+                for piece in pieces
+            ]
+            listed = ast.List(parts, ast.Load())
+            return _call(self.helper(Filled), self.named("substitution", substitution), listed)
+        assert isinstance(value, Text)
+        function = runtime.substitution if argument.how == "substitution text" else runtime.to_int
+        return _call(self.helper(function), self.expanded(value))
 
     def expanded(self, text: Text) -> ast.expr:
         """A Text as an f-string; null prints as `<null>`."""
@@ -883,10 +946,6 @@ def _simplified(node: nodes.Expression) -> nodes.Expression:
     return node
 
 
-def _is_defined_test(node: nodes.Expression) -> bool:
-    return isinstance(node, nodes.Unary) and node.operator == "defined"
-
-
 def _recursive(checked: Checked) -> set[str]:
     """Routes that may come back to themselves; every route when names are computed."""
     if checked.calls_by_value:
@@ -914,7 +973,9 @@ def _targets(value: object) -> set[str]:
     if isinstance(value, list):
         return {name for item in value for name in _targets(item)}
     if hasattr(value, "__dataclass_fields__") and not isinstance(value, Text):
-        return {name for field in value.__dataclass_fields__ for name in _targets(getattr(value, field))}
+        return {
+            name for field in value.__dataclass_fields__ for name in _targets(getattr(value, field))
+        }
     return set()
 
 

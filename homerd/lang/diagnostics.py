@@ -96,7 +96,7 @@ class Diagnostics:
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like *name*, None when none is near."""
     lower = {item.lower(): item for item in known}
-    found = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.7)
+    found = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.65)
     return lower[found[0]] if found else None
 
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping
 
 Value = int | str
 
-_TOKEN = re.compile(r"\s*(?:(\d+)|\"([^\"]*)\"|'([^']*)'|([A-Za-z_]\w*)|(\|\||&&|[=!<>]=|[-+*/%!<>()]))")
+_TOKEN = re.compile(
+    r"\s*(?:(\d+)|\"([^\"]*)\"|'([^']*)'|([A-Za-z_]\w*)|(\|\||&&|[=!<>]=|[-+*/%!<>()]))"
+)
 _LEVELS: list[dict[str, Callable[[Value, Value], Value]]] = [
     {"||": lambda a, b: int(_true(a) or _true(b))},
     {"&&": lambda a, b: int(_true(a) and _true(b))},

@@ -17,10 +17,11 @@ from lark.lexer import Lexer
 
 from homerd.lang import lexer, nodes
 from homerd.lang.diagnostics import Diagnostics
-from homerd.lang.preprocess import Tokens, global_text, module_name
+from homerd.lang.preprocess import Tokens, module_name
 from homerd.lang.source import NOWHERE, Span
 
 MAX_SYNTAX_ERRORS = 25
+_NO_ASSIGNMENT = frozenset(("PLUS", "MINUS", "COLON", "DOT", "STAR", "SLASH", "BIT_OR", "BIT_AND"))
 _OPERATORS = {"or": "||", "and": "&&", "not": "!", "desc": "desc"}
 
 
@@ -30,8 +31,9 @@ class _TokenLexer(Lexer):
     def __init__(self, lexer_conf: object) -> None:
         pass
 
-    def lex(self, data: Any) -> Iterator[Token]:  # lark gives back what parse() was given
-        yield from data
+    def lex(self, lexer_state: Any, parser_state: Any = None) -> Iterator[Token]:
+        """Give back what parse() was given: lark hands a custom lexer the text itself."""
+        yield from lexer_state
 
 
 @functools.cache
@@ -105,12 +107,20 @@ def _explained(
     """Message, place and help for the token that does not fit."""
     token = tokens[place]
     span = source.spans[token.start_pos or 0]
-    expected: set[str] = getattr(error, "accepts", None) or getattr(error, "expected", set())
+    expected = (error.accepts or error.expected) if isinstance(error, UnexpectedToken) else set()
     before = tokens[place - 1] if place else None
     text = f'"{token}"'
-    if "SEMICOLON" in expected and before is not None and before.type in ("RPAR", "PV", "NUMBER", "STRING"):
+    if (
+        "SEMICOLON" in expected
+        and before is not None
+        and before.type in ("RPAR", "PV", "NUMBER", "STRING")
+    ):
         after = source.spans[before.start_pos or 0]
-        if source.spans[token.start_pos or 0].line != after.line or token.type in ("RBRACE", "WORD", "IF"):
+        if source.spans[token.start_pos or 0].line != after.line or token.type in (
+            "RBRACE",
+            "WORD",
+            "IF",
+        ):
             gap = Span(after.end_line, after.end_column, after.end_line, after.end_column + 1)
             return "missing ; after this statement", gap, []
     if token.type == "DOT":
@@ -121,9 +131,10 @@ def _explained(
             span,
             [f'as a route\'s name write it in quotes: route["{token}"]'],
         )
-    if token.type == "ASSIGN" and before is not None and before.type in ("PLUS", "MINUS", "COLON", "DOT", "STAR"):
-        return f'"{before}=" does not assign', span, ["only = assigns: $var(x) = $var(x) + 1"]
-    if token.type == "NOT" and place + 1 < len(tokens) and tokens[place + 1].type == "TILDE":
+    behind = tokens[place + 1] if place + 1 < len(tokens) else None
+    if behind is not None and behind.type == "ASSIGN" and token.type in _NO_ASSIGNMENT:
+        return f'"{token}=" does not assign', span, ["only = assigns: $var(x) = $var(x) + 1"]
+    if token.type == "NOT" and behind is not None and behind.type == "TILDE":
         return '"!~" is no operator', span, ['write !($x =~ "…")']
     if token.type in ("WORD", "MINUS") and before is not None and before.type == "LSQB":
         return f"unexpected {text}", span, []
@@ -224,8 +235,7 @@ class _Builder:
                 return self.block(tree)
 
     def global_(self, token: Token, span: Span) -> nodes.Global:
-        value = self.source.globals[token.start_pos or 0]
-        text = global_text(value)
+        value, text = self.source.globals[token.start_pos or 0]
         if len(value) == 1 and value[0].type == "NUMBER":
             return nodes.Global(str(token), int(value[0]), span, span)
         if len(value) == 2 and value[0].type == "MINUS" and value[1].type == "NUMBER":
@@ -247,7 +257,9 @@ class _Builder:
         return nodes.CustomGlobal(f"{tokens[0]}.{name}", value, span)
 
     def modparam(self, tree: Tree[Token]) -> nodes.ModParamLine:
-        strings = [part for part in tree.children if isinstance(part, Token) and part.type == "STRING"]
+        strings = [
+            part for part in tree.children if isinstance(part, Token) and part.type == "STRING"
+        ]
         holder = next(part for part in tree.children if isinstance(part, Tree))
         tokens = [part for part in holder.children if isinstance(part, Token)]
         last = tokens[-1]

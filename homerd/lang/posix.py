@@ -24,7 +24,13 @@ _libc = ctypes.PyDLL(None)
 _regcomp = _libc.regcomp
 _regcomp.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
 _regexec = _libc.regexec
-_regexec.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int]
+_regexec.argtypes = [
+    ctypes.c_void_p,
+    ctypes.c_char_p,
+    ctypes.c_size_t,
+    ctypes.c_void_p,
+    ctypes.c_int,
+]
 _regfree = _libc.regfree
 _regfree.argtypes = [ctypes.c_void_p]
 _regerror = _libc.regerror
@@ -72,7 +78,9 @@ class PosixPattern:
     def groups(self, text: bytes, at_line_start: bool = True) -> list[tuple[int, int]] | None:
         """Byte ranges of the match and its nine groups, (-1, -1) for one that took no part."""
         found = _Groups()
-        if _regexec(self._address, text, GROUPS, ctypes.addressof(found), 0 if at_line_start else 1):
+        if _regexec(
+            self._address, text, GROUPS, ctypes.addressof(found), 0 if at_line_start else 1
+        ):
             return None
         return [(found[i], found[i + 1]) for i in range(0, 2 * GROUPS, 2)]
 
@@ -132,6 +140,20 @@ class Substitution:
             return text
         out.append(data[start:])
         return b"".join(out).decode("utf-8", "surrogateescape")
+
+
+class Filled:
+    """A Substitution whose replacement is known only now."""
+
+    __slots__ = ("_pieces", "_substitution")
+
+    def __init__(self, substitution: Substitution, pieces: list[str | int]) -> None:
+        self._substitution = substitution
+        self._pieces = pieces
+
+    def apply(self, text: str) -> str:
+        """As Substitution.apply."""
+        return self._substitution.apply(text, self._pieces)
 
 
 def compile_posix(pattern: str, *, ignore_case: bool = True, newline: bool = False) -> PosixPattern:

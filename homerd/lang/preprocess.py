@@ -43,14 +43,14 @@ class Tokens:
 
     tokens: lark tokens; start_pos is a token's place in this list.
     spans: of each token.  strings: for a STRING token, its pieces (raw text, its file and offset).
-    globals: for a GLOBAL token, the tokens of its value.
+    globals: for a GLOBAL token, the tokens of its value and the value as text.
     defines: name -> value when the last file ended.
     """
 
     tokens: list[Token] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     strings: dict[int, list[tuple[SourceFile, int, str, bool]]] = field(default_factory=dict)
-    globals: dict[int, list[Token]] = field(default_factory=dict)
+    globals: dict[int, tuple[list[Token], str]] = field(default_factory=dict)
     defines: dict[str, str] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
 
@@ -85,17 +85,21 @@ class _Buffer:
         self.position = 0
         self._shift = 0  # characters that splices added before self._value_end
         self._value_end = 0
-        self._used_at = 0
+        self._used_at = (0, 0)
         self.expansions = 0
 
     def origin(self, position: int) -> int:
-        """Offset in the file of a character of the buffer."""
-        return position - self._shift if position >= self._value_end else self._used_at
+        """Offset in the file of a character of the buffer; of a define's value, where it is used."""
+        return position - self._shift if position >= self._value_end else self._used_at[0]
+
+    def end_origin(self, position: int) -> int:
+        """The same for the last character of something."""
+        return position - self._shift if position >= self._value_end else self._used_at[1]
 
     def splice(self, start: int, end: int, value: str) -> None:
         """Put *value* where the word from *start* to *end* stands, to be read next."""
         if start >= self._value_end:
-            self._used_at = self.origin(start)
+            self._used_at = (self.origin(start), self.origin(end - 1))
             self.expansions = 0
             self._value_end = start + len(value)
         else:
@@ -119,6 +123,8 @@ class _Reader:
         self.conditions: list[Span] = []
         self.out = Tokens()
         self.depth = 0
+        self.after_blank = False
+        self.spaced: set[int] = set()  # places of tokens with a blank before them
 
     # -- files
 
@@ -161,10 +167,15 @@ class _Reader:
         blank = lexer.BLANK.match(text, position)
         if blank:
             buffer.position = position = blank.end()
+            self.after_blank = True
         if position >= len(text):
             return False
         char = text[position]
-        if (char == "#" or char == "!") and text.startswith("!", position + 1) and self._directive(buffer):
+        if (
+            (char == "#" or char == "!")
+            and text.startswith("!", position + 1)
+            and self._directive(buffer)
+        ):
             return True
         if char == "#" or text.startswith("//", position):
             comment = lexer.LINE_COMMENT.match(text, position)
@@ -538,16 +549,26 @@ class _Reader:
         return text
 
     def _span(self, buffer: _Buffer, start: int, end: int) -> Span:
-        first, last = buffer.origin(start), buffer.origin(max(start, end - 1)) + 1
+        first, last = buffer.origin(start), buffer.end_origin(max(start, end - 1)) + 1
         line, column = buffer.file.locate(first)
         end_line, end_column = buffer.file.locate(max(first, last - 1))
         return Span(line, column, end_line, end_column + 1)
 
     def _emit(self, kind: str, value: str, span: Span) -> None:
         self.out.tokens.append(
-            Token(kind, value, line=span.line, column=span.column, end_line=span.end_line, end_column=span.end_column)
+            Token(
+                kind,
+                value,
+                line=span.line,
+                column=span.column,
+                end_line=span.end_line,
+                end_column=span.end_column,
+            )
         )
         self.out.spans.append(span)
+        if self.after_blank:
+            self.spaced.add(len(self.out.tokens) - 1)
+            self.after_blank = False
 
     def _replace_last(self, kind: str, value: str, span: Span) -> None:
         del self.out.tokens[-1], self.out.spans[-1]
@@ -574,9 +595,11 @@ class _Reader:
                 folded = Token("GLOBAL", str(token), line=span.line, column=span.column,
                                end_line=span.end_line, end_column=span.end_column)  # fmt: skip
                 value = old.tokens[index + 2 : end]
-                for offset, item in enumerate(value):
-                    item.start_pos = index + 2 + offset
-                out.globals[len(out.tokens)] = value
+                text = "".join(
+                    f" {item}" if offset and index + 2 + offset in self.spaced else item
+                    for offset, item in enumerate(value)
+                )
+                out.globals[len(out.tokens)] = (value, text)
                 out.tokens.append(folded)
                 out.spans.append(span)
                 index = end
@@ -586,7 +609,6 @@ class _Reader:
             out.tokens.append(token)
             out.spans.append(old.spans[index])
             index += 1
-        self.value_spans = old.spans
         self.out = out
 
     def _begins_global(self, index: int) -> bool:
@@ -614,20 +636,9 @@ def module_name(text: str) -> str:
     return text.rsplit("/", 1)[-1].removesuffix(".so")
 
 
-def global_text(tokens: Iterable[Token]) -> str:
-    """The value of a global as it was written, blanks between its words made one."""
-    out = ""
-    end: tuple[int, int] | None = None
-    for token in tokens:
-        start = (token.line or 0, token.column or 0)
-        if end is not None and start > end:
-            out += " "
-        out += token
-        end = (token.end_line or 0, token.end_column or 0)
-    return out
-
-
-def string_places(pieces: list[tuple[SourceFile, int, str, bool]]) -> Iterator[tuple[SourceFile, int]]:
+def string_places(
+    pieces: list[tuple[SourceFile, int, str, bool]],
+) -> Iterator[tuple[SourceFile, int]]:
     """File and offset of each character of a string's value, as typed, and of its end."""
     for file, offset, raw, double in pieces:
         places = lexer.unescape_offsets(raw) if double else list(range(len(raw) + 1))

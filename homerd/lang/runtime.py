@@ -10,7 +10,7 @@ import ipaddress
 import re
 from typing import Any
 
-from homerd.lang.posix import PosixPattern, compile_posix
+from homerd.lang.posix import PosixPattern, Substitution, compile_posix
 
 Value = str | int | None
 
@@ -54,7 +54,7 @@ class EvalError(Exception):
 def to_int(value: Value) -> int:
     """The int of a value: a whole decimal or 0x number of 64 bits, else 0."""
     if value.__class__ is int:
-        return value  # type: ignore[return-value]
+        return value
     if not value:
         return 0
     text: str = value  # type: ignore[assignment]
@@ -70,7 +70,7 @@ def to_int(value: Value) -> int:
 def to_str(value: Value) -> str:
     """The text of a value, "" for null."""
     if value.__class__ is str:
-        return value  # type: ignore[return-value]
+        return value
     return "" if value is None else str(value)
 
 
@@ -82,7 +82,7 @@ def show(value: Value) -> str:
 def add(left: Value, right: Value) -> str | int:
     """`+` where nothing else is asked for: the left value decides."""
     if left.__class__ is int:
-        return wrap(left + to_int(right))  # type: ignore[operator]
+        return wrap(left + to_int(right))
     return to_str(left) + to_str(right)
 
 
@@ -149,6 +149,25 @@ def matches(text: str, pattern: str) -> bool:
     return compiled.search(text)
 
 
+_substitutions: dict[str, Substitution | str] = {}
+
+
+def substitution(text: str) -> Substitution:
+    """`/pattern/replacement/flags` that is only known now; EvalError when it is bad."""
+    compiled = _substitutions.get(text)
+    if compiled is None:
+        if len(_substitutions) >= _MAX_DYNAMIC_PATTERNS:
+            _substitutions.clear()
+        try:
+            compiled = Substitution(text)
+        except ValueError as error:
+            compiled = str(error)
+        _substitutions[text] = compiled
+    if isinstance(compiled, str):
+        raise EvalError(f"{compiled}: {text!r}")
+    return compiled
+
+
 def code(result: bool | int | None) -> int:
     """Kamailio's return code for what a function gave: None and True are 1, False is -1."""
     if result is None or result is True:
@@ -176,7 +195,7 @@ def routed(packet: Any, result: int | End) -> int:
     if result.__class__ is not int:
         raise ScriptEnd(result)  # type: ignore[arg-type]
     packet.rc = result
-    return result  # type: ignore[return-value]
+    return result
 
 
 def uri_or_status(sip: Any) -> str | None:  # the packet's SIP message

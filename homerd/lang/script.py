@@ -88,7 +88,9 @@ class CompiledScript:
             name: self._namespace[f"event_{index}"] for index, name in enumerate(checked.events)
         }
         self._end_of = {
-            "request_route": self._last_place(requests[-1].span, "request_route") if requests else "",
+            "request_route": self._last_place(requests[-1].span, "request_route")
+            if requests
+            else "",
             "onreply_route": self._last_place(replies[-1].span, "onreply_route") if replies else "",
             **{f"event_route[{n}]": self._last_place(b.span, n) for n, b in checked.events.items()},
             **{n: self._last_place(b.span, n) for n, b in checked.routes.items()},

@@ -193,7 +193,9 @@ def _parenthesised(source: str, start: int, end: int, offset: int) -> Reference:
         position = closing + 1
     if position != end:
         raise TextError(
-            f"cannot read {source[position:end]!r} in a pseudo-variable", offset + position, offset + end
+            f"cannot read {source[position:end]!r} in a pseudo-variable",
+            offset + position,
+            offset + end,
         )
     return Reference(
         found.group(), argument, index, transformations, offset + start, offset + end + 1

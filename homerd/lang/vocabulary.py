@@ -34,6 +34,8 @@ class ParameterKind(enum.Enum):
     TEXT_OR_PV   a literal that begins with a pseudo-variable is that variable alone and the rest
                  is dropped; else expanded; an expression is its text
     CONSTANT     a literal, converted once by `Parameter.convert`
+    SUBSTITUTION `/pattern/replacement/flags`, compiled once; pseudo-variables stand in the
+                 replacement, or name the whole; passed as what has `apply(text)`
     READABLE     a pseudo-variable, or a literal that names one; passed as a Reference
     WRITABLE     the same, and it can be assigned to
     """
@@ -45,6 +47,7 @@ class ParameterKind(enum.Enum):
     PLAIN = "plain"
     TEXT_OR_PV = "text or pseudo-variable"
     CONSTANT = "constant"
+    SUBSTITUTION = "substitution"
     READABLE = "pseudo-variable"
     WRITABLE = "writable pseudo-variable"
 

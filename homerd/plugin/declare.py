@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from homerd.errors import PluginError
 from homerd.lang import vocabulary
-from homerd.lang.posix import compile_posix
+from homerd.lang.posix import Substitution, compile_posix
 from homerd.lang.vocabulary import (
     Const,
     Format,
@@ -257,13 +257,17 @@ def _function(module: str, name: str, call: Callable[..., Any]) -> ScriptFunctio
     )
 
 
-def _transformation(module: str, mark: tuple[str, bool], call: Callable[..., Any]) -> Transformation:
+def _transformation(
+    module: str, mark: tuple[str, bool], call: Callable[..., Any]
+) -> Transformation:
     name, takes_any = mark
     signature = list(inspect.signature(call).parameters.values())[1:]
     hints = _hints(call)
     kind, null = _result(call)
     parameters = tuple(_parameter(module, item, hints) for item in signature)
-    return Transformation(name, call, parameters, kind, null, takes_any, module, inspect.getdoc(call) or "")
+    return Transformation(
+        name, call, parameters, kind, null, takes_any, module, inspect.getdoc(call) or ""
+    )
 
 
 _KINDS: dict[Any, ParameterKind] = {  # annotations are types and typing forms alike
@@ -273,6 +277,7 @@ _KINDS: dict[Any, ParameterKind] = {  # annotations are types and typing forms a
     Format: ParameterKind.FORMAT,
     Plain: ParameterKind.PLAIN,
     TextOrPv: ParameterKind.TEXT_OR_PV,
+    Substitution: ParameterKind.SUBSTITUTION,
     Readable: ParameterKind.READABLE,
     Writable: ParameterKind.WRITABLE,
 }
@@ -280,7 +285,10 @@ _KINDS: dict[Any, ParameterKind] = {  # annotations are types and typing forms a
 
 def _parameter(module: str, item: inspect.Parameter, hints: dict[str, Any]) -> Parameter:
     hint = hints.get(item.name)
-    required = item.default is inspect.Parameter.empty and item.kind is not inspect.Parameter.VAR_POSITIONAL
+    required = (
+        item.default is inspect.Parameter.empty
+        and item.kind is not inspect.Parameter.VAR_POSITIONAL
+    )
     if hint in _KINDS:
         return Parameter(item.name, _KINDS[hint], required)
     constant = ParameterKind.CONSTANT
@@ -291,8 +299,10 @@ def _parameter(module: str, item: inspect.Parameter, hints: dict[str, Any]) -> P
     if get_origin(hint) is Literal:
         return Parameter(item.name, constant, required, convert=str, choices=get_args(hint))
     if hint is re.Pattern or get_origin(hint) is re.Pattern:
-        return Parameter(item.name, constant, required, convert=lambda text: compile_posix(str(text)))
-    if hasattr(hint, "from_script"):
+        return Parameter(
+            item.name, constant, required, convert=lambda text: compile_posix(str(text))
+        )
+    if hint is not None and hasattr(hint, "from_script"):
         return Parameter(item.name, constant, required, convert=hint.from_script)
     raise PluginError(module, f"parameter {item.name}: {hint!r} is no kind of parameter")
 

@@ -41,7 +41,10 @@ class Loader:
             return
         if plugin is None:
             self.diagnostics.add(
-                "E401", f'unknown module "{line.name}"', line.span, did_you_mean(line.name, available())
+                "E401",
+                f'unknown module "{line.name}"',
+                line.span,
+                did_you_mean(line.name, available()),
             )
         elif getattr(plugin, "accepted", False) and not line.name.startswith("db_"):
             self.diagnostics.add(
@@ -106,7 +109,9 @@ class Loader:
             for problem in hook(outline=outline) if hook is not None else ():
                 self._report(name, problem, span, events)
 
-    def _report(self, name: str, problem: Problem, span: Span, events: dict[str, nodes.Block]) -> None:
+    def _report(
+        self, name: str, problem: Problem, span: Span, events: dict[str, nodes.Block]
+    ) -> None:
         line = self.set_lines.get((name, problem.parameter))
         if line is not None:
             span = line.span

@@ -112,7 +112,9 @@ class Compiled:
             self.script = CompiledScript(checked, self.sources, tokens.files)
         self.reported: list[str] = []
         self.state = RunState(
-            lambda level, text: None, 3, lambda message, place: self.reported.append(f"{place} {message}")
+            lambda level, text: None,
+            3,
+            lambda message, place: self.reported.append(f"{place} {message}"),
         )
 
     def run(self, payload: bytes = INVITE) -> Any:

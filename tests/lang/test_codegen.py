@@ -62,9 +62,9 @@ import pytest
 )  # fmt: skip
 def test_an_expression_has_the_value_kamailio_gives_it(compiled, expression, value):
     script = compiled(
-        "request_route { $var(five) = 5; $var(text5) = \"5\"; $var(zero) = 0; $var(ten) = 10;\n"
-        "$var(text010) = \"010\"; $var(b) = \"b\"; $var(a) = \"a\";\n"
-        f"$var(x) = {expression}; say(\"$var(x)\"); }}"
+        'request_route { $var(five) = 5; $var(text5) = "5"; $var(zero) = 0; $var(ten) = 10;\n'
+        '$var(text010) = "010"; $var(b) = "b"; $var(a) = "a";\n'
+        f'$var(x) = {expression}; say("$var(x)"); }}'
     )
     if value is None:
         assert script.diagnostics.errors
@@ -191,7 +191,7 @@ def test_a_fault_in_a_function_is_found_at_its_statement(compiled):
 
 
 def test_a_fault_in_an_included_file_names_that_file(compiled, tmp_path):
-    (tmp_path / "inner.cfg").write_text("say(\"x\");\nfail();\n")
+    (tmp_path / "inner.cfg").write_text('say("x");\nfail();\n')
     script = compiled('request_route {\n\tinclude_file "inner.cfg"\n}')
     with pytest.raises(RuntimeError) as caught:
         script.run()
