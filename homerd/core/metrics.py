@@ -65,6 +65,7 @@ def _source(source: Source) -> dict[str, Any]:
 
 def _sink(sink: BatchSink) -> dict[str, Any]:
     return {
+        "where": sink.where,
         "added": sink.added,
         "queued": sink.pending,
         "written": sink.written,

@@ -36,7 +36,10 @@ class BatchSink:
 
     queue_limit: most records that wait; above it the oldest batch is dropped.
     rejected, dropped: records lost; `lost` says why.  stored: written records by `label`.
+    where: the store as the operator knows it, without its password; said on start.
     """
+
+    where = ""
 
     def __init__(
         self,

@@ -240,11 +240,11 @@ class Worker:
             each.attach(loop)
         log.log(
             NOTICE,
-            "started script=%s digest=%s listen=%s sinks=%s",
+            "started script=%s digest=%s listen=%s stores=%s",
             self.script_name,
             self.engine.script.digest,
             ",".join(each.name for each in self.sources),
-            ",".join(sink.name for sink in self.sinks) or "none",
+            ",".join(f"{sink.name}:{sink.where or '-'}" for sink in self.sinks) or "none",
         )
         beats = asyncio.create_task(self._beat())
         await self._ends.wait()
