@@ -143,8 +143,10 @@ class BatchSink:
             raise self._first_connect
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything added so far is written or lost; False when time ran out."""
+        """Wait until everything added so far is written or lost; False when it is not."""
         self._hand_over()
+        if self._thread is None:
+            return self._is_idle()
         with self._changed:
             return self._changed.wait_for(self._is_idle, timeout)
 
