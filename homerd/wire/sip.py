@@ -428,9 +428,9 @@ class SipMessage:
             name, colon, body = line.partition(":")
             key = spelled(name)
             if key is None:
-                if not name or name == "\r":
+                if line == "\r" or not line:
                     break
-                if name[0] in " \t":
+                if line[0] in " \t":
                     return self._read_folded_index()
                 if not colon:
                     continue
