@@ -43,7 +43,6 @@ def _parser() -> Lark:
         grammar,
         parser="lalr",
         lexer=_TokenLexer,
-        propagate_positions=True,
         maybe_placeholders=False,
     )
 
@@ -194,10 +193,15 @@ class _Builder:
         return self.source.spans[token.start_pos or 0]
 
     def span(self, tree: Tree[Token]) -> Span:
-        meta = tree.meta
-        if meta.empty:
-            return NOWHERE
-        return self.source.spans[meta.start_pos].to(self.source.spans[meta.end_pos - 1])
+        """From the tree's first token to its last; no rule drops a token, so both are there."""
+        first: Tree[Token] | Token = tree
+        while isinstance(first, Tree):
+            first = first.children[0]
+        last: Tree[Token] | Token = tree
+        while isinstance(last, Tree):
+            last = last.children[-1]
+        spans = self.source.spans
+        return spans[first.start_pos or 0].to(spans[last.start_pos or 0])
 
     # -- file level
 
