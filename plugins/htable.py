@@ -182,7 +182,7 @@ class Htable(Plugin):
         """Items of each table, and writes to tables that are not defined."""
         for name, table in self.tables.items():
             yield "homerd_htable_items", {"table": name}, len(table)
-        yield "homerd_htable_failed_writes", {}, self.failed_writes
+        yield "homerd_htable_failed_writes_total", {}, self.failed_writes
 
     def purge(self) -> None:
         """Free expired keys; event_route[htable:expired:NAME] sees each as `$shtrecord`."""

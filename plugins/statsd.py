@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import socket
 import time
+from collections.abc import Iterable
 
 from homerd.api import (
     BatchSink,
@@ -80,6 +81,14 @@ class Statsd(Plugin):
     ip = ModParam(str, "127.0.0.1", help="address of the server")
     port = ModParam(str, "8125", help="UDP port of the server")
 
+    def __init__(self) -> None:
+        self.not_numbers = 0
+
+    @hookimpl
+    def metrics(self) -> Iterable[tuple[str, dict[str, str], float]]:
+        """Values of statsd_set that were no numbers."""
+        yield "homerd_statsd_not_numbers_total", {}, self.not_numbers
+
     @hookimpl
     def configure(self, changed: frozenset[str]) -> None:
         """Check the port."""
@@ -97,7 +106,7 @@ class Statsd(Plugin):
     def statsd_set(self, packet: Packet, key: Plain, value: Plain) -> int:
         """Count distinct values; 0, which ends the script, when *value* is no number."""
         if _NUMBER.fullmatch(value) is None:
-            packet.log(-1, f"statsd_set: {value!r} is no number\n")
+            self.not_numbers += 1
             return 0
         return self._send(packet, key, value, "s")
 

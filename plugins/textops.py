@@ -51,7 +51,6 @@ _CHANGES = (
     " search_append/2 search_append_body/2 regex_substring/5=-1"
     " is_audio_on_hold/0=-1 is_privacy/1=-1"
 )
-_MOST_SUBSTITUTIONS = 256
 
 
 class Methods(frozenset[str]):
@@ -123,7 +122,6 @@ class TextOps(Plugin):
 
     def __init__(self) -> None:
         self.words = _accepted.functions(_CHANGES, "textops")
-        self._substitutions: dict[str, Substitution | None] = {}
 
     @script_function
     def is_method(self, packet: Packet, methods: Methods) -> bool:
@@ -223,18 +221,9 @@ class TextOps(Plugin):
         return any(item and text.startswith(item) for item in found)
 
     @transformation("re.subst")
-    def re_subst(self, value: str, expression: str) -> str | None:
+    def re_subst(self, value: str, expression: Substitution) -> str:
         r"""Replace what matches: `/pattern/replacement/flags`, `\1` a group, flags g, i and s."""
-        known = self._substitutions
-        if expression not in known:
-            if len(known) >= _MOST_SUBSTITUTIONS:
-                known.clear()
-            try:
-                known[expression] = Substitution(expression)
-            except ValueError:
-                known[expression] = None
-        substitution = known[expression]
-        return None if substitution is None else substitution.apply(value)
+        return expression.apply(value)
 
 
 def _place(found: int) -> int:
