@@ -147,7 +147,7 @@ def test_a_scanner_is_left_out_on_demand_and_logged_once_until_it_is_quiet(tmp_p
         [],
     ]
     warning = {
-        "level": "WARN",
+        "level": "WARNING",
         "text": "scanner 192.0.2.1: OPTIONS with User-Agent friendly-scanner\n",
     }
     assert [packet["log"] for packet in packets] == [[warning], [], [], [warning]]
