@@ -99,7 +99,17 @@ class Packet:
     scratch: whatever plugins keep with the packet (AVPs, flags, the cached time), by their name.
     """
 
-    __slots__ = ("_scratch", "_sip", "effects", "frame", "rc", "returned", "route", "state", "variables")
+    __slots__ = (
+        "_scratch",
+        "_sip",
+        "effects",
+        "frame",
+        "rc",
+        "returned",
+        "route",
+        "state",
+        "variables",
+    )
 
     def __init__(self, frame: Frame, state: RunState) -> None:
         self.frame = frame

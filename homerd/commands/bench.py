@@ -121,8 +121,9 @@ def run(options: argparse.Namespace) -> int:
     total = stages["receive"] + together + stages["hand to sinks"]
     worker.stop()
     if options.json:
-        print(json.dumps({"packets": count, "records": len(records), "total_us": _us(total),
-                          "stages_us": {name: _us(value) for name, value in stages.items()}}))  # fmt: skip
+        stages_us = {name: _us(value) for name, value in stages.items()}
+        described = {"packets": count, "records": len(records), "total_us": _us(total)}
+        print(json.dumps({**described, "stages_us": stages_us}))
         return 0
     _print(options, stages, total, count, len(records))
     return 0

@@ -56,6 +56,7 @@ class Checked:
     """What check.py learnt of a whole script.
 
     routes: name -> block; events, requests and replies likewise.
+    calls: a route's name ("0" the main route) -> the routes it calls by name.
     """
 
     routes: dict[str, nodes.Block] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class Checked:
     requests: list[nodes.Block] = field(default_factory=list)
     replies: list[nodes.Block] = field(default_factory=list)
     called: set[str] = field(default_factory=set)
+    calls: dict[str, set[str]] = field(default_factory=dict)
     calls_by_value: bool = False
     reads_rc: bool = False
 
@@ -97,12 +99,14 @@ class _Checker:
         self.diagnostics = diagnostics
         self.elsewhere = elsewhere
         self.checked = Checked()
+        self.inside_route = "0"
 
     def run(self) -> Checked:
         blocks = [item for item in self.script.items if isinstance(item, nodes.Block)]
         for block in blocks:
             self.declare(block)
         for block in blocks:
+            self.inside_route = block.name if block.kind == "route" else "0"
             self.body(block.body)
         self.warn_of_uncalled()
         return self.checked
@@ -347,6 +351,7 @@ class _Checker:
         if isinstance(target, nodes.Name | nodes.String | nodes.Number):
             name = str(target.value)
             self.checked.called.add(name)
+            self.checked.calls.setdefault(self.inside_route, set()).add(name)
             if name != "0" and name not in self.checked.routes:
                 literal = isinstance(target, nodes.String) and "$" in name
                 self.diagnostics.add(

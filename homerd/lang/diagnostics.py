@@ -76,7 +76,7 @@ class Diagnostics:
         self.sources = sources
         self.found: list[Diagnostic] = []
 
-    def add(self, code: str, message: str, span: Span, *help: str) -> None:  # noqa: A002
+    def add(self, code: str, message: str, span: Span, *help: str) -> None:
         """Keep one; a second with the same code at the same place is not kept."""
         new = Diagnostic(code, message, span, tuple(text for text in help if text))
         if not any(old.code == code and old.span[:2] == span[:2] for old in self.found):

@@ -62,13 +62,14 @@ SWITCH_WORDS = {
 }
 
 # Words of the original lexer that cannot be the field of a custom global or a #!define.
-RESERVED = frozenset(KEYWORDS) | frozenset(SWITCH_WORDS) | frozenset(
-    "name advertise alias children debug fork listen port udp tcp tls sctp ws wss inet inet6 ipv4 "
-    "ipv6 forward forward_tcp setflag resetflag isflagset log error exec prefix strip strip_tail "
-    "rewritehost rewriteuser rewriteport rewriteuri sethost setuser setport seturi userphone "
-    "revert_uri avpflag strict rport add_rport force_rport user group mhomed tos workdir null "
-    "virtual any proxy cleanup verbose import_file include_file".split()
-)  # fmt: skip
+_CORE_WORDS = """
+    name advertise alias children debug fork listen port udp tcp tls sctp ws wss inet inet6 ipv4
+    ipv6 forward forward_tcp setflag resetflag isflagset log error exec prefix strip strip_tail
+    rewritehost rewriteuser rewriteport rewriteuri sethost setuser setport seturi userphone
+    revert_uri avpflag strict rport add_rport force_rport user group mhomed tos workdir null
+    virtual any proxy cleanup verbose import_file include_file
+"""
+RESERVED = frozenset(KEYWORDS) | frozenset(SWITCH_WORDS) | frozenset(_CORE_WORDS.split())
 
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", '"': '"', "\\": "\\"}
 _ESCAPE = re.compile(r"\\(?:x[0-9a-fA-F]{1,2}|[0-7]{2,3}|\r?\n|.)", re.DOTALL)

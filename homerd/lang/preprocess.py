@@ -1,8 +1,8 @@
 """Files to one list of tokens: `#!` directives, includes, defines, substitutions.
 
-The preprocessor works inside the lexer, as in Kamailio: skipped blocks are never tokenised, a define
-is pushed back into the text and read again (so `#!define V 5 # five` comments out the rest of the
-line it is used in), substitutions touch strings, pseudo-variables and include names only.
+The preprocessor works inside the lexer, as in Kamailio: skipped blocks are never tokenised, a
+define is pushed back into the text and read again (so `#!define V 5 # five` comments out the rest
+of the line it is used in), substitutions touch strings, pseudo-variables and include names only.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class _Buffer:
         self.expansions = 0
 
     def origin(self, position: int) -> int:
-        """Offset in the file of a character of the buffer; of a define's value, where it is used."""
+        """Offset in the file of a character; of a define's value, where it is used."""
         return position - self._shift if position >= self._value_end else self._used_at[0]
 
     def end_origin(self, position: int) -> int:
@@ -269,7 +269,7 @@ class _Reader:
                     "E102",
                     "this pseudo-variable is never closed",
                     self._span(buffer, start, line_end if line_end >= 0 else len(text)),
-                    "parentheses inside it must balance on one line; quotes and \\ mean nothing there",
+                    "parentheses in it must balance on one line; quotes and \\ mean nothing there",
                 )
                 buffer.position = line_end if line_end >= 0 else len(text)
                 return True

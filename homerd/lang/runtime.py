@@ -39,7 +39,7 @@ class End:
         return f"End({self.kind!r}, {self.place!r}, {self.reason!r})"
 
 
-class ScriptEnd(Exception):  # noqa: N818  not an error: `exit` met inside an expression
+class ScriptEnd(Exception):
     """Carries an End out of an expression."""
 
     def __init__(self, end: End) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from homerd.errors import Place
 from homerd.lang.check import Checked
-from homerd.lang.codegen import Generator
+from homerd.lang.codegen import Generator, placed
 from homerd.lang.runtime import End, ScriptEnd, to_str
 from homerd.lang.source import SourceMap, Span
 
@@ -34,7 +34,8 @@ NO_ROUTE = End("refused", reason="no_route")
 class Entry:
     """What happens to a packet before its route, as the loaded modules want it.
 
-    accept_hep: whether HEP is taken at all.  event: an event route that sees every HEP packet first.
+    accept_hep: whether HEP is taken at all.
+    event: an event route that sees every HEP packet first.
     handlers: HEP payload type -> what takes the packet in place of the script.
     envelope: makes the packet that the event route sees.
     """
@@ -76,7 +77,7 @@ class CompiledScript:
         generator.routes()
         for index, (name, block) in enumerate(checked.events.items()):
             generator.block(f"event_{index}", f"event_route[{name}]", [block], top=True)
-        self._tree = ast.fix_missing_locations(ast.Module(generator.functions, []))
+        self._tree = placed(ast.Module(generator.functions, []))
         filename = sources.files[0].name if sources.files else "script"
         exec(compile(self._tree, filename, "exec"), self._namespace)
         self._request: Run | None = self._namespace.get("main") if requests else None

@@ -20,7 +20,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.?]+")
 class TextError(ValueError):
     """Text that cannot be read; start and end are offsets in it."""
 
-    def __init__(self, message: str, start: int, end: int, help: str = "") -> None:  # noqa: A002
+    def __init__(self, message: str, start: int, end: int, help: str = "") -> None:
         super().__init__(message)
         self.start = start
         self.end = end

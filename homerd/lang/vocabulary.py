@@ -115,7 +115,7 @@ class Parameter:
 class ScriptFunction:
     """A function of the script, called as `call(packet, *arguments)`.
 
-    Its result: None or True is 1, False is -1, an int is Kamailio's return code (0 ends the script).
+    Its result: None or True is 1, False is -1, an int is Kamailio's return code; 0 ends the script.
     returns_bool, returns_none: what is known of the result makes shorter code.
     variadic: the last parameter may be given any number of times.
     """

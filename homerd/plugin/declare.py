@@ -1,4 +1,4 @@
-"""Declaring words with decorators: Plugin, script_function, pseudo_variable, transformation, ModParam.
+"""Declaring words: Plugin, its decorators, ModParam.
 
 A function's signature is its declaration: after `self, packet` each annotation is a parameter's
 kind (the table in docs/plugins.md).  Nothing here runs per packet.
@@ -115,7 +115,7 @@ class ModParam:
         required: bool = False,
         many: bool = False,
         reloadable: bool = False,
-        help: str = "",  # noqa: A002  the word the manual uses
+        help: str = "",
     ) -> None:
         self.kind = kind
         self.default = default

@@ -1,4 +1,4 @@
-"""Modules by name: found by entry point or in a folder, registered with pluggy, read as a Vocabulary."""
+"""Modules by name: found by entry point or in a folder, read as a Vocabulary."""
 
 from __future__ import annotations
 
