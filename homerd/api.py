@@ -31,6 +31,7 @@ from homerd.plugin.declare import (
 )
 from homerd.plugin.hookspecs import Outline, PacketPolicy, Problem, Worker, hookimpl
 from homerd.wire.hep import Frame
+from homerd.wire.hep import chunk as hep_chunk
 from homerd.wire.sip import SipMessage
 from homerd.wire.uri import NameAddr, Uri, parse_name_addr, parse_uri
 
@@ -74,6 +75,7 @@ __all__ = [
     "Worker",
     "Writable",
     "compile_posix",
+    "hep_chunk",
     "hookimpl",
     "parse_name_addr",
     "parse_uri",

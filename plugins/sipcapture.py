@@ -1,0 +1,639 @@
+"""The module "sipcapture": SIP messages and reports into the tables of Homer 5.
+
+A table that the script names itself is made when it is missing.  A name that the script puts
+together at run time may hold what came from the network: such a table is made only if it is one of
+Homer's or ends in a number, as rotation names them, and at most COMPUTED_TABLES of them a day.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+import re
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from homerd.api import (
+    ConfigError,
+    ConstantText,
+    ModParam,
+    Outline,
+    Packet,
+    PacketPolicy,
+    Parameter,
+    ParameterKind,
+    Plugin,
+    Problem,
+    ScriptFunction,
+    Text,
+    TextOrPv,
+    Worker,
+    hep_chunk,
+    hookimpl,
+    pseudo_variable,
+    script_function,
+)
+from homerd_plugins._homer5 import (
+    KAMAILIO_PROTOCOLS,
+    REPLY,
+    REPORT_COLUMNS,
+    REPORT_TABLES,
+    REQUEST,
+    SIP_COLUMNS,
+    Settings,
+    has_rotated_name,
+    is_table_name,
+    report_row,
+    sip_row,
+)
+from homerd_plugins._sqlite import SqliteSink, path_of
+
+log = logging.getLogger("homerd.sipcapture")
+
+ENTRY_EVENT = "sipcapture:request"
+DEFAULT_MODE = "default"
+COMPUTED_TABLES = 1000
+SIP, REPORT = 0, 1  # the sink's layouts
+
+HASH_SOURCES = ("call_id", "from_user", "to_user")
+MT_MODES = ("rand", "hash", "round_robin")
+
+# strftime code -> for how many seconds what it gives stays the same
+_CODES = {"Y": 86400, "m": 86400, "d": 86400, "j": 86400, "U": 86400, "H": 3600, "M": 60, "S": 1}
+
+# (int)(atof(value) * atoi(factor)): as much of the text as is a number
+_FLOAT = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,4})?)", re.I | re.A)
+_INT = re.compile(r"\s*([+-]?[0-9]{1,18})", re.A)
+
+# $hep(0x…) of these are text, "" when the chunk is missing; of the rest integers, -1 for those
+# Kamailio does not know
+_HEP_TEXT = frozenset({0x03, 0x04, 0x05, 0x06, 0x0E, 0x0F, 0x11})
+_HEP_KNOWN = frozenset(range(1, 0x10)) | {0x11}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which of several tables a message goes to: `rand`, `round_robin`, `hash`."""
+
+    how: str
+
+    @classmethod
+    def from_script(cls, text: str | int) -> Choice:
+        """Read modparam's `mt_mode`."""
+        if text not in MT_MODES:
+            raise ValueError(f'expected one of {_listed(MT_MODES)}, got "{text}"')
+        return cls(str(text))
+
+
+@dataclass(frozen=True, slots=True)
+class HashSource:
+    """What `hash` is taken of: `call_id`, `from_user`, `to_user`."""
+
+    what: str
+
+    @classmethod
+    def from_script(cls, text: str | int) -> HashSource:
+        """Read modparam's `hash_source`."""
+        if text not in HASH_SOURCES:
+            raise ValueError(f'expected one of {_listed(HASH_SOURCES)}, got "{text}"')
+        return cls(str(text))
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureMode:
+    """A store and its tables under a name that sip_capture() may choose.
+
+    hash_source: None when the mode says `hash` and not of what.
+    """
+
+    name: str
+    db_url: str
+    tables: tuple[str, ...]
+    choice: Choice
+    hash_source: HashSource | None
+
+    @classmethod
+    def from_script(cls, text: str | int) -> CaptureMode:
+        """Read `NAME=>db_url=…;table_name=a|b;mt_mode=…;hash_source=…`."""
+        name, arrow, rest = str(text).partition("=>")
+        if not arrow or not name.strip():
+            raise ValueError('expected "NAME=>db_url=…;table_name=…;mt_mode=…"')
+        settings: dict[str, str] = {}
+        for item in rest.split(";"):
+            key, _, value = item.strip().partition("=")
+            if key not in ("db_url", "table_name", "mt_mode", "hash_source", ""):
+                raise ValueError(f'capture mode "{name.strip()}" has no setting "{key}"')
+            settings[key] = value.strip()
+        missing = [key for key in ("db_url", "table_name", "mt_mode") if not settings.get(key)]
+        if missing:
+            raise ValueError(f'capture mode "{name.strip()}" lacks {_listed(missing)}')
+        source = settings.get("hash_source")
+        return cls(
+            name.strip(),
+            settings["db_url"],
+            _table_names(settings["table_name"]),
+            Choice.from_script(settings["mt_mode"]),
+            HashSource.from_script(source) if source else None,
+        )
+
+
+class Tables:
+    """`table_name`: one name, or several by `|`, each with strftime codes."""
+
+    @classmethod
+    def from_script(cls, text: str | int) -> tuple[str, ...]:
+        """Read and check the names."""
+        return _table_names(str(text))
+
+
+class TableName:
+    """A table's name with strftime codes, given the time of a message."""
+
+    __slots__ = ("_name", "_period", "_step", "template")
+
+    def __init__(self, template: str) -> None:
+        """Raises ValueError for a code or a name that cannot be a table's."""
+        self.template = template
+        self._step = _step(template)
+        self._period = -1
+        self._name = ""
+        if not is_table_name(self.at(0)):
+            raise ValueError(
+                f'"{template}" cannot be a table: expected at most 64 of A-Z a-z 0-9 and _'
+            )
+
+    def at(self, seconds: int) -> str:
+        """The name for a message of *seconds* since 1970, UTC."""
+        period = seconds // self._step
+        if period != self._period:
+            # Hot path: strftime is 1.5 µs, and the name changes with the smallest code it has.
+            self._name = time.strftime(self.template, time.gmtime(seconds))
+            self._period = period
+        return self._name
+
+
+class Mode:
+    """A capture mode at work: its sink, its tables, how one is chosen, what it captured."""
+
+    __slots__ = ("choose", "name", "replies", "requests", "sink")
+
+    def __init__(self, mode: CaptureMode, sink: SqliteSink) -> None:
+        self.name = mode.name
+        self.sink = sink
+        self.requests = 0
+        self.replies = 0
+        self.choose = _chooser(mode)
+
+
+class SipCapture(Plugin):
+    """Stores SIP messages and reports in the tables of Homer 5."""
+
+    name = "sipcapture"
+
+    db_url = ModParam(str, "sqlite://homerd.db", help="where rows are stored: sqlite://PATH")
+    table_name = ModParam(
+        Tables, ("sip_capture",), help="table of sip_capture() without one; several by |"
+    )
+    mt_mode = ModParam(Choice, Choice("rand"), help="choice among several tables")
+    hash_source = ModParam(HashSource, HashSource("call_id"), help="what mt_mode hash is taken of")
+    capture_mode = ModParam(CaptureMode, many=True, help="a further store and its tables")
+    capture_on = ModParam(int, 0, help="1: the capture functions store")
+    hep_capture_on = ModParam(int, 0, help="1: HEP packets are accepted")
+    nonsip_hook = ModParam(
+        int, 0, help=f"1: HEP packets pass event_route[{ENTRY_EVENT}] in place of built-in handling"
+    )
+    capture_node = ModParam(str, "homer01", help="this server's name in the column node")
+    node_from_chunk = ModParam(int, 0, help="1: the agent's own name (chunk 0x13) in its place")
+    callid_aleg_header = ModParam(
+        str, "X-CID", help="header of the other leg's Call-ID; several by ;, the first found counts"
+    )
+    custom_field1_header = ModParam(str, "Mac", help="header copied to custom_field1")
+    custom_field2_header = ModParam(str, "IP", help="header copied to custom_field2")
+    custom_field3_header = ModParam(str, "Port", help="header copied to custom_field3")
+    create_tables = ModParam(int, 1, help="0: missing tables are not made")
+    ip_protocol_numbers = ModParam(
+        int, 0, help="1: the column proto holds IP protocol numbers (17 udp), not Kamailio's (1)"
+    )
+    insert_retries = ModParam(int, 0, help="accepted: a batch is retried until it is written")
+    insert_retry_timeout = ModParam(int, 60, help="accepted, as insert_retries")
+    db_insert_mode = ModParam(int, 0, help="accepted: rows are always written in batches")
+    capture_bad_msgs = ModParam(int, 0, help="accepted: what can be read is always stored")
+    topoh_unmask = ModParam(int, 0, help="accepted")
+    event_callback = ModParam(str, "", help="accepted")
+    raw_socket_listen = ModParam(str, "", help="accepted: live capture")
+    raw_interface = ModParam(str, "", help="accepted: live capture")
+    raw_sock_children = ModParam(int, 1, help="accepted: live capture")
+    raw_ipip_capture_on = ModParam(int, 0, help="accepted: live capture")
+    raw_moni_capture_on = ModParam(int, 0, help="accepted: live capture")
+    raw_moni_bpf_on = ModParam(int, 0, help="accepted: live capture")
+    promiscuous_on = ModParam(int, 0, help="accepted: live capture")
+
+    def __init__(self) -> None:
+        self.settings = Settings()
+        self.refused: Counter[str] = Counter()
+        self._column_names: dict[str, str] = {}
+        self._modes: dict[str, Mode] = {}
+        self._constant: dict[str, TableName] = {}
+        self._computed: set[str] = set()
+        self._computed_day = -1
+        self._said = -1.0
+        self.words = (
+            ScriptFunction(
+                "sip_capture",
+                self.sip_capture,
+                (
+                    Parameter("table", ParameterKind.TEXT_OR_PV, False, convert=_constant_table),
+                    Parameter("mode", ParameterKind.CONSTANT, False, convert=self._mode_name),
+                ),
+                returns_bool=True,
+                module=self.name,
+                help=self.sip_capture.__doc__ or "",
+            ),
+        )
+
+    # Parameters
+
+    @hookimpl
+    def mod_params(self) -> list[object]:
+        """The ModParams of the class, and `…_column` for each column."""
+        columns = [self._column_param(name) for name in self._columns()]
+        return [*super().mod_params(), *(param.declared() for param in columns)]
+
+    @hookimpl
+    def set_mod_param(self, name: str, value: object) -> None:
+        """Keep *value*; columns' names apart."""
+        columns = self._columns()
+        if name in columns:
+            self._column_names[columns[name]] = str(value)
+        else:
+            super().set_mod_param(name, value)
+
+    def _columns(self) -> dict[str, str]:
+        """`…_column` -> the column's key."""
+        return {f"{column.parameter or column.key}_column": column.key for column in SIP_COLUMNS}
+
+    def _column_param(self, name: str) -> ModParam:
+        param = ModParam(str, self._columns()[name], help="name of the column")
+        param.name = name
+        return param
+
+    # Starting
+
+    @hookimpl
+    def check_script(self, outline: Outline) -> Iterable[Problem]:
+        """What of the parameters does not go together."""
+        if self.nonsip_hook and ENTRY_EVENT not in outline.events:
+            yield Problem(
+                f"nonsip_hook is 1, and there is no event_route[{ENTRY_EVENT}]",
+                parameter="nonsip_hook",
+                help=f"add event_route[{ENTRY_EVENT}] {{ return 1; }}, or leave nonsip_hook at 0",
+            )
+        for name, highest in (("insert_retries", 500), ("insert_retry_timeout", 300)):
+            if not 0 <= getattr(self, name) <= highest:
+                yield Problem(
+                    f"{name} is {getattr(self, name)}, expected 0 to {highest}", parameter=name
+                )
+        if self.raw_ipip_capture_on and self.raw_moni_capture_on:
+            yield Problem(
+                "raw_ipip_capture_on and raw_moni_capture_on exclude each other",
+                parameter="raw_moni_capture_on",
+            )
+        elif self.raw_ipip_capture_on or self.raw_moni_capture_on:
+            yield Problem(
+                "live capture from an interface is not there yet: nothing will come from it",
+                parameter="raw_ipip_capture_on"
+                if self.raw_ipip_capture_on
+                else "raw_moni_capture_on",
+                warning=True,
+            )
+        for mode in self.capture_mode:
+            if mode.choice.how == "hash" and mode.hash_source is None:
+                yield Problem(
+                    f'capture mode "{mode.name}" does not say what hash is taken of: the Call-ID',
+                    parameter="capture_mode",
+                    warning=True,
+                )
+
+    @hookimpl
+    def configure(self, changed: frozenset[str]) -> None:
+        """Turn the parameters into what a row needs."""
+        self.settings.node = self.capture_node
+        self.settings.node_from_chunk = bool(self.node_from_chunk)
+        headers = (name.strip().lower() for name in self.callid_aleg_header.split(";"))
+        self.settings.callid_aleg = tuple(name for name in headers if name)
+        self.settings.custom = (
+            self.custom_field1_header.lower(),
+            self.custom_field2_header.lower(),
+            self.custom_field3_header.lower(),
+        )
+        self.settings.protocols = (
+            {number: number for number in range(256)}
+            if self.ip_protocol_numbers
+            else KAMAILIO_PROTOCOLS
+        )
+
+    @hookimpl
+    def packet_policy(self) -> PacketPolicy:
+        """HEP is taken at all; reports go past the script, or everything to its event route."""
+        accept = bool(self.hep_capture_on)
+        if self.nonsip_hook:
+            return PacketPolicy(accept, entry_event=ENTRY_EVENT)
+        return PacketPolicy(accept, handlers=dict.fromkeys(REPORT_TABLES, self._store_report))
+
+    @hookimpl
+    def startup(self, worker: Worker) -> None:
+        """Open a sink for each database."""
+        if not self.capture_on:
+            return
+        default = CaptureMode(
+            DEFAULT_MODE, self.db_url, self.table_name, self.mt_mode, self.hash_source
+        )
+        sinks: dict[str, SqliteSink] = {}
+        for mode in (default, *self.capture_mode):
+            path = self._path(mode)
+            if path not in sinks:
+                sinks[path] = worker.add_sink(self._sink(mode, path))
+            self._modes[mode.name] = Mode(mode, sinks[path])
+
+    def _path(self, mode: CaptureMode) -> str:
+        try:
+            return path_of(mode.db_url)
+        except ValueError:
+            scheme = mode.db_url.partition(":")[0]
+            raise ConfigError(
+                f"{_parameter_of(mode)}: there is no store for {scheme} yet: use sqlite://PATH"
+            ) from None
+
+    def _sink(self, mode: CaptureMode, path: str) -> SqliteSink:
+        names = self._column_names
+        layouts = [
+            [column._replace(renamed=names.get(column.key, "")) for column in columns]
+            for columns in (SIP_COLUMNS, REPORT_COLUMNS)
+        ]
+        return SqliteSink(
+            self.name if mode.name == DEFAULT_MODE else f"{self.name}.{mode.name}",
+            path,
+            layouts,
+            create_tables=bool(self.create_tables),
+            source=_parameter_of(mode),
+        )
+
+    @hookimpl
+    def metrics(self) -> Iterator[tuple[str, dict[str, str], float]]:
+        """What was captured by mode, what was refused, and what could not be read."""
+        for mode in self._modes.values():
+            labels = {"mode": mode.name}
+            yield "sipcapture_captured_requests", labels, mode.requests
+            yield "sipcapture_captured_replies", labels, mode.replies
+        for reason, count in self.refused.items():
+            yield "sipcapture_refused", {"reason": reason}, count
+        for field, count in self.settings.bad.items():
+            yield "sipcapture_unreadable", {"field": field}, count
+        yield "sipcapture_cleaned", {}, self.settings.cleaned
+
+    # The script's words
+
+    def sip_capture(
+        self, packet: Packet, table: str | None = None, mode: str = DEFAULT_MODE
+    ) -> bool:
+        """Store the SIP message as a row of *table*.
+
+        table: strftime codes in it are those of the packet's time, in UTC.  A table that is
+        missing is made; one whose name the script computes only if it ends in a number or is one
+        of Homer's.  Without a table, that of the module parameters.
+        mode: a capture_mode, which has its own database.
+        """
+        chosen = self._modes.get(mode)
+        if chosen is None:
+            return self._refuse("capture_off")
+        name = chosen.choose(packet) if table is None else self._table(packet, table, chosen.sink)
+        if name is None:
+            return False
+        row = sip_row(packet, self.settings)
+        if row is None:
+            return self._refuse("not_sip")
+        if row[_TYPE] == REQUEST:
+            chosen.requests += 1
+        else:
+            chosen.replies += 1
+        packet.effects.append((chosen.sink, (name, SIP, row)))
+        return True
+
+    @script_function
+    def report_capture(
+        self,
+        packet: Packet,
+        table: TextOrPv,
+        correlation_id: TextOrPv = "",
+        data: TextOrPv = "",
+    ) -> bool:
+        """Store a report, a log line or any text as a row of 12 columns.
+
+        correlation_id: the packet's own when empty.  data: the whole payload when empty.
+        """
+        mode = self._modes.get(DEFAULT_MODE)
+        if mode is None:
+            return self._refuse("capture_off")
+        name = self._table(packet, table, mode.sink, codes=False)
+        if name is None:
+            return False
+        known = None if data in ("", "report_capture") else data
+        kind = self._report_kind(packet)
+        row = report_row(packet, self.settings, kind, correlation_id or None, known)
+        return packet.emit(mode.sink, (name, REPORT, row))
+
+    @script_function
+    def float2int(self, packet: Packet, value: TextOrPv, factor: TextOrPv) -> int:
+        """Give *value* times *factor* as a whole number in $rc; -1 when that is zero."""
+        number, times = _FLOAT.match(value), _INT.match(factor)
+        product = float(number[1]) * int(times[1]) if number and times else 0.0
+        if not -(1 << 31) <= product < 1 << 31:  # what C's conversion gives on overflow
+            return -(1 << 31)
+        return int(product) or -1
+
+    @pseudo_variable("hep")
+    def hep(self, packet: Packet, kind: int) -> int | str:
+        """A value of the HEP envelope: `version`, or the number of a chunk as 0x and 3 hex digits.
+
+        A chunk the packet does not have gives "", one that nobody knows -1.
+        """
+        frame = packet.hep
+        if kind == 0:
+            return frame.version
+        value = hep_chunk(frame, kind)
+        if value is None:
+            return "" if kind in _HEP_KNOWN else -1
+        return value
+
+    @hep.bind
+    def _bind_hep(self, argument: Text | None, index: Text | None) -> tuple[int]:
+        name = "" if argument is None else argument.constant
+        if index is not None or name is None:
+            raise ValueError("$hep takes version or 0x and 3 hex digits, as $hep(0x00b)")
+        if name == "version":
+            return (0,)
+        if not re.fullmatch("0x[0-9a-f]{3}", name, re.I | re.A):
+            raise ValueError(
+                f'$hep takes version or 0x and 3 hex digits, as $hep(0x00b), got "{name}"'
+            )
+        return (int(name, 16),)
+
+    # What a packet needs
+
+    def _store_report(self, packet: Packet) -> None:
+        """Store what is no SIP without the script; also without a correlation id."""
+        mode = self._modes.get(DEFAULT_MODE)
+        if mode is None:
+            self._refuse("capture_off")
+            return
+        table, kind = REPORT_TABLES[packet.frame.payload_type or 0]
+        packet.emit(mode.sink, (table, REPORT, report_row(packet, self.settings, kind)))
+
+    def _report_kind(self, packet: Packet) -> int:
+        """1 for a SIP request, 2 for a reply, else the number its HEP payload type has here."""
+        if packet.sip.is_request:
+            return REQUEST
+        if packet.sip.is_reply:
+            return REPLY
+        number = packet.hep.payload_type or 0
+        return REPORT_TABLES.get(number, ("", number))[1]
+
+    def _table(self, packet: Packet, text: str, sink: SqliteSink, codes: bool = True) -> str | None:
+        """The table *text* names for this packet; None when it is refused."""
+        if not codes and isinstance(text, ConstantText) and is_table_name(text):
+            return text
+        frame = packet.hep
+        seconds = frame.seconds or packet.seconds
+        if frame.micros >= 1_000_000:
+            seconds += frame.micros // 1_000_000
+        if codes:
+            name = self._constant.get(text)
+            if name is not None:
+                return name.at(seconds)
+        try:
+            template = TableName(text if codes else text.replace("%", "%%"))
+        except ValueError:
+            self._refuse("table_name", text)
+            return None
+        if isinstance(text, ConstantText):
+            self._constant[text] = template
+            return template.at(seconds)
+        found = template.at(seconds)
+        return found if self._may_use(found, sink) else None
+
+    def _may_use(self, name: str, sink: SqliteSink) -> bool:
+        """Whether a computed *name* is a table that is there or may be made."""
+        small = name.lower()
+        if small in sink.tables or small in self._computed:
+            return True
+        if not has_rotated_name(name):
+            return self._refuse(
+                "no_table", name, "make the table, or let the script name it without variables"
+            )
+        today = int(time.time()) // 86400
+        if today != self._computed_day:
+            self._computed_day = today
+            self._computed.clear()
+        if len(self._computed) >= COMPUTED_TABLES:
+            return self._refuse(
+                "too_many_tables", name, f"the script named {COMPUTED_TABLES} new tables today"
+            )
+        self._computed.add(small)
+        return True
+
+    def _refuse(self, reason: str, name: str = "", remedy: str = "") -> bool:
+        """Count, and for what an operator can mend say so, at most once a second."""
+        self.refused[reason] += 1
+        if name or remedy:
+            now = time.monotonic()
+            if now - self._said >= 1.0:
+                self._said = now
+                log.warning(
+                    "sip_capture refused reason=%s table=%r count=%d remedy=%r",
+                    reason,
+                    name[:80],
+                    self.refused[reason],
+                    remedy or "a table's name is at most 64 of A-Z a-z 0-9 and _",
+                )
+        return False
+
+    def _mode_name(self, text: str | int) -> str:
+        names = [DEFAULT_MODE, *(mode.name for mode in self.capture_mode)]
+        if text not in names:
+            raise ValueError(f'unknown capture mode "{text}", known: {_listed(names)}')
+        return str(text)
+
+
+_TYPE = [column.key for column in SIP_COLUMNS].index("type")
+
+
+def _constant_table(text: str | int) -> str:
+    """A table the script names without variables, checked."""
+    TableName(str(text))
+    return ConstantText(text)
+
+
+def _table_names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split("|") if name.strip())
+    if not names:
+        raise ValueError("expected the name of a table")
+    for name in names:
+        TableName(name)
+    return names
+
+
+def _step(template: str) -> int:
+    """For how many seconds *template* gives the same name."""
+    step = 1 << 62
+    codes = iter(template)
+    for sign in codes:
+        if sign == "%":
+            code = next(codes, "")
+            if code not in _CODES and code != "%":
+                known = " ".join(f"%{code}" for code in _CODES)
+                raise ValueError(f'"%{code}" in "{template}" is no code for a table: {known}')
+            step = min(step, _CODES.get(code, step))
+    return step
+
+
+def _chooser(mode: CaptureMode) -> Callable[[Packet], str]:
+    """How a message's table is found among the mode's own."""
+    tables = [TableName(name) for name in mode.tables]
+    if len(tables) == 1:
+        return lambda packet: tables[0].at(packet.seconds)
+    if mode.choice.how == "rand":
+        return lambda packet: random.choice(tables).at(packet.seconds)
+    if mode.choice.how == "round_robin":
+        turn = itertools.cycle(tables)
+        return lambda packet: next(turn).at(packet.seconds)
+    what = mode.hash_source.what if mode.hash_source else HASH_SOURCES[0]
+
+    def hashed(packet: Packet) -> str:
+        sip = packet.sip
+        if what == "call_id":
+            source = (sip.call_id or "").partition(" ")[0]
+        else:
+            source = (sip.from_user if what == "from_user" else sip.to_user) or ""
+        number = zlib.crc32(source.encode("utf-8", "surrogateescape"))
+        return tables[number % len(tables)].at(packet.seconds)
+
+    return hashed
+
+
+def _parameter_of(mode: CaptureMode) -> str:
+    """The modparam that names the mode's database; its password is nobody's to see."""
+    if mode.name == DEFAULT_MODE:
+        return f'modparam("sipcapture", "db_url", "{_safe(mode.db_url)}")'
+    return f'modparam("sipcapture", "capture_mode", "{mode.name}=>db_url={_safe(mode.db_url)}…")'
+
+
+def _safe(url: str) -> str:
+    return re.sub(r"://[^/@]*@", "://…@", url)
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(words)
