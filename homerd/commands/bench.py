@@ -16,7 +16,7 @@ from homerd.core.inputs import read_input
 from homerd.core.program import load
 from homerd.core.sink import BatchSink
 from homerd.core.udp import DRAIN_LIMIT
-from homerd.core.worker import Worker
+from homerd.core.worker import Worker, settle_collector
 from homerd.errors import ConfigError
 from homerd.packet import Packet
 from homerd.wire import hep
@@ -86,6 +86,7 @@ def run(options: argparse.Namespace) -> int:
     datagrams = _datagrams(options.input)
     worker = Worker(program, deliver=False, log=lambda level, text: None)
     worker.start()
+    settle_collector()
     engine = worker.engine
     frames = [hep.decode(data) if data[:1] != b"S" else None for data in datagrams]
     known = [frame for frame in frames if frame is not None]

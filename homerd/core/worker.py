@@ -215,9 +215,7 @@ class Worker:
             if control is not None:
                 control.bind()
             self.start()
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(*_GC_THRESHOLDS)
+            settle_collector()
             try:
                 asyncio.run(self._serve(control))
             finally:
@@ -305,6 +303,13 @@ class Worker:
         if self.route_seen is not None:
             self.route_seen(route, packet, outcome)
         return "error" if isinstance(outcome, Exception) else outcome.kind
+
+
+def settle_collector() -> None:
+    """Leave what is there now to itself, and look at young objects rarely."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def faked_options(state: RunState) -> Packet:
