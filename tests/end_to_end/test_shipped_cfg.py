@@ -88,7 +88,7 @@ def replay(folder: Path, lines: list[str], *switches: str) -> list[dict[str, Any
         cwd=folder,
         timeout=60,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
