@@ -485,10 +485,13 @@ class SipCapture(Plugin):
     # What a packet needs
 
     def _store_report(self, packet: Packet) -> None:
-        """Store what is no SIP without the script; also without a correlation id."""
+        """Store what is no SIP without the script; what belongs to no call is only counted."""
         mode = self._modes.get(DEFAULT_MODE)
         if mode is None:
             self._refuse("capture_off")
+            return
+        if not packet.frame.correlation_id:
+            self._refuse("no_correlation_id")
             return
         table, kind = REPORT_TABLES[packet.frame.payload_type or 0]
         packet.emit(mode.sink, (table, REPORT, report_row(packet, self.settings, kind)))
