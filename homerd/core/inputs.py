@@ -289,7 +289,12 @@ def _from_json(line: bytes, place: str) -> Item:
         told = json.loads(line)
     except ValueError as error:
         raise ConfigError(f"{place}: not JSON: {error}") from None
-    if not isinstance(told, dict):
+    return item_of(told, place)
+
+
+def item_of(told: object, place: str) -> Item:
+    """A packet told as a mapping with "sip", "hep", "hex" or "wait"; ConfigError names *place*."""
+    if not isinstance(told, Mapping):
         raise ConfigError(f"{place}: expected an object")
     try:
         if "sip" in told:
