@@ -108,8 +108,8 @@ def run(options: argparse.Namespace) -> int:
         sink.discard()
 
     def whole() -> None:
-        for data in datagrams:
-            engine.handle(data)
+        for start in range(0, len(datagrams), DRAIN_LIMIT):
+            engine.handle([(data, None) for data in datagrams[start : start + DRAIN_LIMIT]])
 
     count = len(datagrams)
     stages = {

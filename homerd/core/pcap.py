@@ -41,7 +41,7 @@ class Record(NamedTuple):
     data: bytes
 
 
-class CutOff(Exception):  # noqa: N818
+class CutOff(Exception):
     """The file ends in the middle of a record."""
 
 

@@ -64,9 +64,7 @@ class Connection:
         frames = self.framer.feed(data)
         if frames:
             self.whole_at = self.read_at
-        handle = self.owner.engine.handle
-        for frame in frames:
-            handle(frame, self.address, self)
+        self.owner.engine.handle([(frame, self.address) for frame in frames], self)
         if self.framer.fault is not None:
             self.owner.drop(self, self.framer.fault.reason)
         return len(data)

@@ -55,16 +55,18 @@ class UdpSource:
         """
         # Hot path: recvfrom costs 1.2 µs where recv costs 0.8, but only the sender's address can
         # stand for the one that a bare SIP message does not carry.
-        receive, handle = self.socket.recvfrom, self.engine.handle
+        receive = self.socket.recvfrom
+        datagrams: list[tuple[bytes, Address]] = []
+        more = True
         try:
             for _ in range(DRAIN_LIMIT):
-                data, address = receive(MAX_DATAGRAM)
-                handle(data, address, self)
+                datagrams.append(receive(MAX_DATAGRAM))
         except BlockingIOError:
-            return False
+            more = False
         except OSError:
             self.errors += 1
-        return True
+        self.engine.handle(datagrams, self)
+        return more
 
     def tick(self, now: float) -> None:
         """Ask the kernel what it lost."""

@@ -48,14 +48,14 @@ def balanced(engine):
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_every_hep_version_reaches_the_script(worker_for, version):
     worker = worker_for(KEEP)
-    worker.engine.handle(hep.encode(frame(), version))
+    worker.engine.handle([(hep.encode(frame(), version), None)])
     assert worker.flush(10)
     assert worker.probe.sink.rows == ["INVITE 192.0.2.1 5060"]
 
 
 def test_a_gzip_envelope_is_opened(worker_for):
     worker = worker_for(KEEP)
-    worker.engine.handle(gzip.compress(hep.encode(frame())))
+    worker.engine.handle([(gzip.compress(hep.encode(frame())), None)])
     assert worker.engine.routed == {"request_route": 1}
 
 
@@ -66,7 +66,7 @@ def test_bare_sip_has_the_addresses_of_the_socket(worker_for):
             return Peer(hep.IPV4, 17, bytes([192, 0, 2, 9]), 5062, bytes([192, 0, 2, 8]), 9060)
 
     worker = worker_for('request_route { keep("$rm $si:$sp $Ri:$Rp $proto"); }')
-    worker.engine.handle(sip("BYE"), ("192.0.2.9", 5062), At())
+    worker.engine.handle([(sip("BYE"), ("192.0.2.9", 5062))], At())
     assert worker.flush(10)
     assert worker.probe.sink.rows == ["BYE 192.0.2.9:5062 192.0.2.8:9060 udp"]
 
@@ -83,14 +83,14 @@ def test_bare_sip_has_the_addresses_of_the_socket(worker_for):
 )
 def test_what_is_no_packet_is_counted_by_its_reason(worker_for, data, reason):
     worker = worker_for(KEEP)
-    worker.engine.handle(data)
+    worker.engine.handle([(data, None)])
     assert worker.engine.undecoded == {reason: 1}
     assert balanced(worker.engine)
 
 
 def test_a_keep_alive_is_counted_and_no_script_sees_it(worker_for):
     worker = worker_for('request_route { keep("never"); }')
-    worker.engine.handle(hep.encode(frame(b"", payload_type=None)))
+    worker.engine.handle([(hep.encode(frame(b"", payload_type=None)), None)])
     assert worker.engine.handled == {"keep_alive": 1}
     assert worker.engine.effects == {}
     assert balanced(worker.engine)
@@ -98,7 +98,7 @@ def test_a_keep_alive_is_counted_and_no_script_sees_it(worker_for):
 
 def test_a_payload_that_is_no_sip_is_refused(worker_for):
     worker = worker_for(KEEP)
-    worker.engine.handle(hep.encode(frame(b"no sip")))
+    worker.engine.handle([(hep.encode(frame(b"no sip")), None)])
     assert worker.engine.refused == {"not_sip": 1}
     assert worker.engine.not_stored == {"not_sip": 1}
     assert balanced(worker.engine)
@@ -111,8 +111,8 @@ def test_packets_without_an_effect_are_counted_by_what_ended_them(worker_for):
         keep("$rm");
         }"""
     )
-    worker.engine.handle(hep.encode(frame(sip("BYE"))))
-    worker.engine.handle(hep.encode(frame(sip("INVITE"))))
+    worker.engine.handle([(hep.encode(frame(sip("BYE"))), None)])
+    worker.engine.handle([(hep.encode(frame(sip("INVITE"))), None)])
     assert worker.engine.not_stored == {"script:homer.cfg:6": 1}
     assert worker.engine.effects == {"kept": 1}
     assert worker.flush(10)
@@ -130,7 +130,7 @@ def test_a_script_that_fails_is_counted_under_its_line_and_the_next_packet_is_se
         }"""
     )
     for method in ("BYE", "BYE", "BYE", "INVITE"):
-        worker.engine.handle(hep.encode(frame(sip(method))))
+        worker.engine.handle([(hep.encode(frame(sip(method))), None)])
     assert worker.engine.route_errors == {"homer.cfg:7": 3}
     assert worker.engine.routed == {"request_route": 4}
     assert worker.flush(10)
@@ -143,13 +143,13 @@ def test_a_script_that_fails_is_counted_under_its_line_and_the_next_packet_is_se
 
 def test_a_failure_that_stores_nothing_is_a_reason_of_its_own(worker_for):
     worker = worker_for("request_route { fail(); }")
-    worker.engine.handle(hep.encode(frame()))
+    worker.engine.handle([(hep.encode(frame()), None)])
     assert worker.engine.not_stored == {"error:homer.cfg:5": 1}
 
 
 def test_what_a_script_survives_is_counted_too(worker_for):
     worker = worker_for("request_route { $var(x) = 1 / $var(nothing); drop; }")
-    worker.engine.handle(hep.encode(frame()))
+    worker.engine.handle([(hep.encode(frame()), None)])
     assert worker.engine.route_errors == {"homer.cfg:5": 1}
     assert worker.engine.last_failure is not None
     assert worker.engine.last_failure.place.line == 5
