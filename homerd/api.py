@@ -29,7 +29,15 @@ from homerd.plugin.declare import (
     script_function,
     transformation,
 )
-from homerd.plugin.hookspecs import Outline, PacketPolicy, Problem, Worker, hookimpl
+from homerd.plugin.hookspecs import (
+    HttpAnswer,
+    HttpRequest,
+    Outline,
+    PacketPolicy,
+    Problem,
+    Worker,
+    hookimpl,
+)
 from homerd.wire.hep import Frame
 from homerd.wire.hep import chunk as hep_chunk
 from homerd.wire.sip import SipMessage
@@ -43,6 +51,8 @@ __all__ = [
     "DecodeError",
     "Format",
     "Frame",
+    "HttpAnswer",
+    "HttpRequest",
     "Kind",
     "ModParam",
     "NameAddr",

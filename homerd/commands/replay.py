@@ -30,6 +30,9 @@ from homerd.wire.hep import Frame
 LOG_LEVEL = 2  # L_INFO, when the script sets no debug
 # A file is read faster than a store writes: wait for the store rather than drop.
 WAIT_ABOVE_PENDING = 20_000
+# The same for what the script asked of others, an HTTP server for one.
+WAIT_ABOVE_PROMISED = 500
+SETTLE_SECONDS = 60.0
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -193,6 +196,7 @@ class Replay:
         """Run packets through the script, waits on its clock."""
         for item in items:
             if isinstance(item, Wait):
+                self.worker.settle(SETTLE_SECONDS)
                 self.worker.advance(item.seconds)
                 continue
             self.number += 1
@@ -203,13 +207,16 @@ class Replay:
             self.engine.last_failure = None
             packet, end = self.engine.feed(item)
             self._tell(packet, end)
+            if self.worker.promised > WAIT_ABOVE_PROMISED:
+                self.worker.settle(SETTLE_SECONDS)
             if self.number % 1000 == 0:
                 self.worker.tick()
                 if any(sink.pending > WAIT_ABOVE_PENDING for sink in self.worker.sinks):
                     self.worker.flush()
 
     def stop(self) -> None:
-        """Wait until every sink has written, and end the plugins."""
+        """Wait until what was asked is answered and every sink has written; end the plugins."""
+        self.worker.settle(SETTLE_SECONDS)
         self.worker.flush(60.0)
         self.worker.stop()
         if self._log:

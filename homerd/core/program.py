@@ -104,7 +104,7 @@ def _outline(routes: dict[str, nodes.Block], events: dict[str, nodes.Block]) -> 
 
 def _entry(registry: Registry) -> Entry:
     """What the modules want done with a packet before its route, put together."""
-    accept, event, handlers = True, "", {}
+    accept, event, handlers, http = True, "", {}, None
     for name in registry.names:
         hook = getattr(registry.plugin(name), "packet_policy", None)
         policy: PacketPolicy | None = hook() if hook is not None else None
@@ -112,4 +112,5 @@ def _entry(registry: Registry) -> Entry:
             accept = accept and policy.accept_hep
             event = event or policy.entry_event
             handlers.update(policy.handlers)
-    return Entry(accept, event, handlers, envelope)
+            http = http or policy.http
+    return Entry(accept, event, handlers, envelope, http)

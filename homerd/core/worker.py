@@ -6,7 +6,9 @@ import asyncio
 import gc
 import logging
 import signal
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +33,7 @@ log = logging.getLogger("homerd.worker")
 
 TICK_SECONDS = 1.0
 STOP_SECONDS = 10.0
+SETTLE_SECONDS = 2.0  # at the end, for what other threads still owe the loop
 # Batches hold many young objects for a second: the default of 700 would scan them all the time.
 _GC_THRESHOLDS = (100_000, 20, 100)
 
@@ -79,6 +82,10 @@ class Worker:
         self._started_at: float | None = None
         self._stopped = False
         self._ends: asyncio.Event | None = None
+        self.promised = 0
+        self._handed: deque[Callable[[], None]] = deque()
+        self._handed_over = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     # What plugins use
 
@@ -101,10 +108,15 @@ class Worker:
         packet = faked_options(state or self._state)
         return self._seen(name, packet, self.engine.run_route(name, packet))
 
-    def run_event(self, name: str) -> str:
-        """The same for `event_route[name]`."""
-        packet = faked_options(self._state)
+    def run_event(self, name: str, packet: Packet | None = None) -> str:
+        """The same for `event_route[name]`, on *packet* when given."""
+        packet = packet or faked_options(self._state)
         return self._seen(f"event_route[{name}]", packet, self.engine.run_event(name, packet))
+
+    def later(self) -> Callable[[Callable[[], None]], None]:
+        """Promise one call from another thread; what is returned takes it."""
+        self.promised += 1
+        return self._hand_over
 
     def new_state(self) -> RunState:
         """A RunState with `$var` of its own, on the same clock."""
@@ -168,11 +180,24 @@ class Worker:
             done = sink.flush(left) and done
         return done
 
+    def settle(self, timeout: float) -> bool:
+        """Wait for what is promised and run it; False when time ran out."""
+        end = time.monotonic() + timeout
+        while self.promised:
+            self._handed_over.clear()
+            while self._handed:
+                self._run_handed()
+            left = end - time.monotonic()
+            if self.promised and (left <= 0 or not self._handed_over.wait(left)):
+                return False
+        return True
+
     def stop(self, timeout: float = STOP_SECONDS) -> None:
         """After the last packet: the plugins, then the sinks, for at most *timeout* seconds."""
         if self._stopped:
             return
         self._stopped = True
+        self.settle(min(timeout, SETTLE_SECONDS))
         self.program.registry.manager.hook.shutdown(worker=self)
         self._stop_sinks(timeout)
 
@@ -227,7 +252,7 @@ class Worker:
             self.close()
 
     async def _serve(self, control: ControlSocket | None) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         self._ends = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ends.set)
@@ -250,6 +275,7 @@ class Worker:
         log.log(NOTICE, "stopping received=%d", self.engine.received)
         for each in self.sources:
             each.finish()
+        self._loop = None
 
     async def _beat(self) -> None:
         """Run timers when they are due, and `tick` each second."""
@@ -292,6 +318,23 @@ class Worker:
         except Exception as error:  # counted
             self.engine.report(f"{type(error).__name__}: {error}", None)
             log.debug("timer failed", exc_info=True)
+
+    def _hand_over(self, call: Callable[[], None]) -> None:
+        """In whatever thread has it: keep *call* for the loop."""
+        self._handed.append(call)
+        self._handed_over.set()
+        loop = self._loop
+        if loop is not None:
+            try:
+                loop.call_soon_threadsafe(self._run_handed)
+            except RuntimeError:  # the loop has just ended; `settle` runs it
+                pass
+
+    def _run_handed(self) -> None:
+        """Run one call, so that packets get their turn before the next."""
+        if self._handed:
+            self.promised -= 1
+            self._guarded(self._handed.popleft())
 
     def _move(self, seconds: float) -> None:
         for state in self._states:

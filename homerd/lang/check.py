@@ -57,6 +57,7 @@ class Checked:
 
     routes: name -> block; events, requests and replies likewise.
     calls: a route's name ("0" the main route) -> the routes it calls by name.
+    asks_routes: whether an expression looks at what a route returned.
     """
 
     routes: dict[str, nodes.Block] = field(default_factory=dict)
@@ -67,6 +68,7 @@ class Checked:
     calls: dict[str, set[str]] = field(default_factory=dict)
     calls_by_value: bool = False
     reads_rc: bool = False
+    asks_routes: bool = False
 
 
 def check(
@@ -152,7 +154,10 @@ class _Checker:
     def statement(self, node: nodes.Statement) -> None:
         match node:
             case nodes.CallStatement():
-                self.expression(node.call)
+                if isinstance(node.call, nodes.RouteCall):
+                    self.route_call(node.call)
+                else:
+                    self.call(node.call)
             case nodes.Assignment():
                 self.assignment(node)
             case nodes.If():
@@ -232,6 +237,7 @@ class _Checker:
             case nodes.Call():
                 self.call(node)
             case nodes.RouteCall():
+                self.checked.asks_routes = True
                 self.route_call(node)
             case nodes.Unary():
                 self.unary(node)

@@ -207,6 +207,9 @@ class Generator:
                 out + self.keep_code(_name(result)) + ([ast.Return(_name(result))] if tail else [])
             )
         assert call.function is not None
+        if call.function.unasked is not None and not self._asked(tail):
+            out = [ast.Expr(self.at(self.invoke(call, call.function.unasked), call.span))]
+            return [*out, ast.Return(_constant(1))] if tail else out
         invoked = self.at(self.invoke(call), call.span)
         if call.function.returns_none:
             out = [ast.Expr(invoked), *self.keep_code(_constant(1))]
@@ -227,6 +230,13 @@ class Generator:
             ),
         ]
         return out + self.keep_code(_name(result)) + ([ast.Return(_name(result))] if tail else [])
+
+    def _asked(self, tail: bool) -> bool:
+        """Whether the script can see the result of a statement; *tail*: it is its route's."""
+        checked = self.checked
+        if tail and (checked.asks_routes or self.route.startswith("event_route[")):
+            return True
+        return checked.reads_rc
 
     def keep_code(self, value: ast.expr) -> list[ast.stmt]:
         """`$rc` for a statement's result; nothing when the script never reads it."""
@@ -721,12 +731,14 @@ class Generator:
         end = self.end("exit", node.span)
         return _call(self.helper(runtime.called), _name(_PACKET), invoked, end)
 
-    def invoke(self, node: nodes.Call) -> ast.expr:
+    def invoke(self, node: nodes.Call, called: Callable[..., Any] | None = None) -> ast.expr:
+        """The call itself; *called* takes the place of the function's own."""
         assert node.function is not None
+        called = called or node.function.call
         arguments = [
             self.argument(bound, node.arguments[index]) for index, bound in enumerate(node.bound)
         ]
-        return _call(self.named(f"f_{node.name}", node.function.call), _name(_PACKET), *arguments)
+        return _call(self.named(f"f_{node.name}", called), _name(_PACKET), *arguments)
 
     def argument(self, bound: object, node: nodes.Expression) -> ast.expr:
         assert isinstance(bound, Argument)

@@ -38,12 +38,14 @@ class Entry:
     event: an event route that sees every HEP packet first.
     handlers: HEP payload type -> what takes the packet in place of the script.
     envelope: makes the packet that the event route sees.
+    http: what answers HTTP requests on the TCP listeners.
     """
 
     accept_hep: bool = True
     event: str = ""
     handlers: Mapping[int, Handler] = field(default_factory=dict)
     envelope: Callable[[Any], Any] | None = None
+    http: Callable[[Any], Any] | None = None
 
 
 class CompiledScript:

@@ -118,6 +118,7 @@ class ScriptFunction:
     Its result: None or True is 1, False is -1, an int is Kamailio's return code; 0 ends the script.
     returns_bool, returns_none: what is known of the result makes shorter code.
     variadic: the last parameter may be given any number of times.
+    unasked: called in place of `call` by a statement whose result nobody can see, if given.
     """
 
     name: str
@@ -128,6 +129,7 @@ class ScriptFunction:
     variadic: bool = False
     module: str = ""
     help: str = ""
+    unasked: Callable[..., object] | None = None
 
     def accepts(self, count: int) -> bool:
         """Whether it can be called with *count* arguments."""

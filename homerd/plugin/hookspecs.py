@@ -49,21 +49,58 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """An HTTP request that came over a TCP listener.
+
+    target: as in the request line, `/path?query`.  headers: names as they were spelled.
+    src, dst: packed addresses; family as in Frame.
+    """
+
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    family: int
+    src: bytes
+    src_port: int
+    dst: bytes
+    dst_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """What answers it; the length is added."""
+
+    status: int
+    reason: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class PacketPolicy:
     """What happens to a HEP packet before the script's main routes see it.
 
     accept_hep: False refuses every HEP packet (counted as `hep_off`).
     entry_event: an event route that sees each HEP packet first; only its result 1 goes on.
     handlers: HEP payload type -> what takes such a packet in place of the script.
+    http: what answers HTTP requests on the TCP listeners; None from it is answered with 500.
+        Without one in any module a request gets 404.
     """
 
     accept_hep: bool = True
     entry_event: str = ""
     handlers: dict[int, Callable[[Packet], None]] = field(default_factory=dict)
+    http: Callable[[HttpRequest], HttpAnswer | None] | None = None
 
 
 class Worker(Protocol):
-    """What a plugin is given at start: one process with its loop, its sinks and its clock."""
+    """What a plugin is given at start: one process with its loop, its sinks and its clock.
+
+    deliver: False where nothing may leave the process: trace, and a script that is tried out.
+    """
+
+    deliver: bool
 
     def add_sink(self, sink: Any) -> Any:
         """Start *sink* and return it; it is flushed and closed when the worker ends."""
@@ -74,8 +111,14 @@ class Worker(Protocol):
     def run_route(self, name: str, state: RunState | None = None) -> str:
         """Run `route[name]` on a faked OPTIONS; gives "drop", "exit", "return" or "end"."""
 
-    def run_event(self, name: str) -> str:
-        """The same for `event_route[name]`; "" when the script has none."""
+    def run_event(self, name: str, packet: Packet | None = None) -> str:
+        """The same for `event_route[name]`, on *packet* when given; "" when there is none."""
+
+    def later(self) -> Callable[[Callable[[], None]], None]:
+        """Promise one call from another thread: what is returned takes it, once, in any thread.
+
+        The call then runs on the loop, between two packets; a replay waits for what is promised.
+        """
 
     def new_state(self) -> RunState:
         """A RunState with `$var` of its own, for a timer."""
