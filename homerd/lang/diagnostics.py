@@ -44,6 +44,7 @@ CODES: dict[str, str] = {
     "E405": "unknown global parameter",
     "E406": "a global parameter has a wrong value",
     "E407": "a module refuses the script",
+    "E408": "a change that needs a restart",
     "W901": "a module has no part in a capture router",
     "W902": "a route is never called",
     "W903": "a comparison can never be true",

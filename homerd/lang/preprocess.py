@@ -7,6 +7,7 @@ of the line it is used in), substitutions touch strings, pseudo-variables and in
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import re
@@ -62,13 +63,15 @@ def preprocess(
     defines: Iterable[str] = (),
     environment: Mapping[str, str] | None = None,
     text: str | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> Tokens:
     """Read *path* and all that it includes.
 
     defines: names set from outside (`-A WITH_X` or `-A NAME=VALUE`).
     text: the script itself when it is not to be read from *path*.
+    texts: path -> text of every file, when none is to be read.
     """
-    reader = _Reader(diagnostics, environment if environment is not None else os.environ)
+    reader = _Reader(diagnostics, environment if environment is not None else os.environ, texts)
     for item in defines:
         name, _, value = item.partition("=")
         reader.defines[name] = value
@@ -111,8 +114,14 @@ class _Buffer:
 
 
 class _Reader:
-    def __init__(self, diagnostics: Diagnostics, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        diagnostics: Diagnostics,
+        environment: Mapping[str, str],
+        texts: Mapping[str, str] | None,
+    ) -> None:
         self.diagnostics = diagnostics
+        self.texts = texts
         self.sources: SourceMap = diagnostics.sources
         self.environment = environment
         self.defines: dict[str, str] = {
@@ -131,7 +140,7 @@ class _Reader:
     def read_file(self, path: Path, used_at: Span, *, text: str | None = None) -> None:
         if text is None:
             try:
-                text = path.read_text("utf-8", errors="surrogateescape")
+                text = self._text(path)
             except OSError as error:
                 self.diagnostics.add(
                     "E104", f"{path}: {(error.strerror or str(error)).lower()}", used_at
@@ -143,6 +152,16 @@ class _Reader:
         while self._token(buffer):
             pass
         self.depth -= 1
+
+    def _is_there(self, path: Path) -> bool:
+        return path.is_file() if self.texts is None else str(path) in self.texts
+
+    def _text(self, path: Path) -> str:
+        if self.texts is None:
+            return path.read_text("utf-8", errors="surrogateescape")
+        if str(path) not in self.texts:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return self.texts[str(path)]
 
     def finish(self) -> Tokens:
         for span in self.conditions:
@@ -528,11 +547,11 @@ class _Reader:
         name_span = self._span(buffer, start, found.end())
         name = self._substituted(lexer.unescape(found.group(1)))
         path = Path(name)
-        if not path.exists() and not path.is_absolute():
+        if not self._is_there(path) and not path.is_absolute():
             path = Path(buffer.file.path).parent / name
         if self.depth >= MAX_DEPTH_OF_INCLUDES:
             self.diagnostics.add("E104", "files include each other too deep", name_span)
-        elif path.is_file():
+        elif self._is_there(path):
             self.read_file(path, name_span)
         elif word == "include_file":
             here = Path(buffer.file.path).parent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from homerd.errors import PluginError
 from homerd.lang import nodes
@@ -17,14 +17,27 @@ from homerd.plugin.registry import Registry, available
 Inside = Callable[[int, int, int], Span]  # token, start, end of a string's value -> span
 
 
+class Assigned(NamedTuple):
+    """One modparam line: its value as written, converted, and where."""
+
+    raw: str | int
+    value: object
+    span: Span
+
+
 class Loader:
-    """Carries out a script's loadmodule and modparam lines in their order."""
+    """Carries out a script's loadmodule and modparam lines in their order.
+
+    A plugin that runs already (Registry.reused) is left alone; `params` tells what it would be
+    given: (module, name) -> the lines that count, one unless the parameter takes many.
+    """
 
     def __init__(self, registry: Registry, diagnostics: Diagnostics) -> None:
         self.registry = registry
         self.diagnostics = diagnostics
         self.set_lines: dict[tuple[str, str], nodes.ModParamLine] = {}
         self.load_lines: dict[str, nodes.LoadModule] = {}
+        self.params: dict[tuple[str, str], list[Assigned]] = {}
         registry.load("core")
 
     def search_path(self, line: nodes.SearchPath) -> None:
@@ -88,13 +101,18 @@ class Loader:
             )
             return
         try:
-            plugin.set_mod_param(line.name, param.convert(line.value))
+            value = param.convert(line.value)
+            if module not in self.registry.reused:
+                plugin.set_mod_param(line.name, value)
         except ValueError as error:
             self.diagnostics.add(
                 "E404", f'modparam("{module}", "{line.name}"): {error}', line.value_span
             )
             return
         self.set_lines[(module, line.name)] = line
+        given = Assigned(line.value, value, line.value_span)
+        lines = self.params.setdefault((module, line.name), [])
+        lines[:] = [*lines, given] if param.many else [given]
 
     def check(self, outline: Outline, events: dict[str, nodes.Block]) -> None:
         """Ask for required parameters, and every module what it thinks of the script."""
@@ -105,6 +123,8 @@ class Loader:
                     self.diagnostics.add(
                         "E404", f'module "{name}" needs modparam("{name}", "{param.name}", …)', span
                     )
+            if name in self.registry.reused:
+                continue
             hook = getattr(self.registry.plugin(name), "check_script", None)
             for problem in hook(outline=outline) if hook is not None else ():
                 self._report(name, problem, span, events)

@@ -21,12 +21,17 @@ GROUP = "homerd"
 
 
 class Registry:
-    """The modules one script has loaded, in the order it loaded them."""
+    """The modules one script has loaded, in the order it loaded them.
 
-    def __init__(self) -> None:
+    running: whose plugin objects are taken again; `reused` tells which were.
+    """
+
+    def __init__(self, running: Registry | None = None) -> None:
         self.manager = pluggy.PluginManager("homerd")
         self.manager.add_hookspecs(HookSpecs)
+        self.running = running
         self.names: list[str] = []
+        self.reused: set[str] = set()
         self.paths: list[Path] = []  # mpath folders, searched before the entry points
 
     def load(self, name: str) -> Any:  # any object with hooks
@@ -36,7 +41,11 @@ class Registry:
         """
         if name in self.names:
             return self.manager.get_plugin(name)
-        plugin = self._from_paths(name) or from_entry_point(name)
+        plugin = None if self.running is None else self.running.plugin(name)
+        if plugin is not None:
+            self.reused.add(name)
+        else:
+            plugin = self._from_paths(name) or from_entry_point(name)
         if plugin is None:
             core = self.manager.get_plugin("core")
             make = getattr(core, "accepted_module", None)
@@ -49,6 +58,18 @@ class Registry:
     def plugin(self, name: str) -> Any:  # any object with hooks
         """The loaded plugin *name*."""
         return self.manager.get_plugin(name)
+
+    def keep(self, other: Registry) -> list[str]:
+        """Go on calling the hooks of *other*'s modules that this script does not load.
+
+        Gives their names; their words are no words of this script.
+        """
+        kept = []
+        for name, plugin in other.manager.list_name_plugin():
+            if plugin is not None and not self.manager.has_plugin(name):
+                self.manager.register(plugin, name)
+                kept.append(name)
+        return kept
 
     def vocabulary(self) -> Vocabulary:
         """Every word of the loaded modules; a later module's word replaces an earlier one's."""
