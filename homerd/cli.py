@@ -24,6 +24,7 @@ COMMANDS = {
     "check": "compiles, prints all diagnostics, starts nothing",
     "replay": "feeds INPUT through the script, delivers effects, prints a summary",
     "trace": "the same and delivers nothing; prints each packet's frame, log lines and effects",
+    "test": "runs a script's test cases",
     "decode": "shows capture frames",
     "plugins": "loaded and available modules, with their manual text",
     "reload": "has the running daemon read its script again",

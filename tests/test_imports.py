@@ -51,7 +51,7 @@ MAY_IMPORT = {
         "homerd.core.sink",
         "homerd.core.table",
     ],
-    "homerd.commands": ["homerd", "dpkt", "tqdm"],
+    "homerd.commands": ["homerd", "dpkt", "tqdm", "yaml"],
     "homerd.cli": ["homerd"],
     "homerd.__main__": ["homerd.cli"],
     "homerd_plugins": ["homerd.api"],
