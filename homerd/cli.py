@@ -86,7 +86,8 @@ def _add(
     module = importlib.import_module(f"homerd.commands.{name}")
     module.add_parser(commands)
     chosen = commands.choices[name]
-    chosen.description = chosen.description or text[0].upper() + text[1:] + "."
+    begun = text[0].upper() if text[0].isascii() else text[0]  # µ has a capital, but of a name
+    chosen.description = chosen.description or f"{begun}{text[1:]}."
 
 
 def _rendered(error: ScriptErrors) -> str:

@@ -97,7 +97,7 @@ def parse_listen(value: str, port: int = DEFAULT_PORT, *, no_tcp: bool = False) 
 
     Without a scheme both udp and tcp are meant, without a port *port*.
     """
-    # sock { sock } [ "advertise" addr ] [ "name" STRING ], cfg-language 3.3
+    # sock { sock } [ "advertise" addr ] [ "name" STRING ]
     value = _AFTER_SOCKETS.split(value, maxsplit=1)[0]
     words = re.sub(r"\s*,\s*|(?<!:)\s*:\s*(?!:)", lambda each: each[0].strip(), value).split()
     if not words:
