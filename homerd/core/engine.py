@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from homerd.errors import DecodeError, Place
@@ -95,6 +95,26 @@ class Engine:
                 feed(frame, source.peer(address))
             else:
                 feed(frame)
+
+    def swap(self, script: CompiledScript) -> None:
+        """Route with *script* from the next packet on; called on the loop, between two packets."""
+        self.script, self._needs_peer = script, script.needs_peer
+
+    def copy_to(self, copy: Callable[[bytes, Peer | None], None] | None) -> None:
+        """Show each datagram to *copy* before it is routed, until called with None."""
+        # Hot path: nobody copies on most days, and then nothing is asked per packet.
+        self.__dict__.pop("handle", None)
+        if copy is None:
+            return
+        handle = self.handle
+
+        def copying(datagrams: Iterable[Datagram], source: Arrival | None = None) -> None:
+            taken = list(datagrams)
+            for data, address in taken:
+                copy(data, source.peer(address) if source and address else None)
+            handle(taken, source)
+
+        self.__dict__["handle"] = copying
 
     def decode(
         self, data: bytes, address: Address | None = None, source: Arrival | None = None

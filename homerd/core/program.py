@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from homerd.core import settings
@@ -18,7 +18,7 @@ from homerd.lang.script import CompiledScript, Entry
 from homerd.lang.source import SourceMap
 from homerd.packet import envelope
 from homerd.plugin.hookspecs import Outline, PacketPolicy
-from homerd.plugin.loader import Loader
+from homerd.plugin.loader import Assigned, Loader
 from homerd.plugin.registry import Registry, words_elsewhere
 
 
@@ -27,6 +27,7 @@ class Program:
     """A script that compiled, and everything it needs.
 
     globals: the script's own (`group.field`).  warnings: diagnostics that did not stop it.
+    params: (module, name) -> the modparam lines that count.  defines: names set from outside.
     """
 
     path: Path
@@ -36,6 +37,14 @@ class Program:
     globals: dict[str, str | int]
     warnings: list[Diagnostic]
     sources: SourceMap
+    outline: Outline = field(default_factory=Outline)
+    params: Mapping[tuple[str, str], list[Assigned]] = field(default_factory=dict)
+    defines: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Path -> text of each file as it was read."""
+        return {file.path: file.text for file in self.sources.files}
 
     def modparam(self, module: str, name: str) -> object:
         """The value of a module's parameter; None when the module is not loaded."""
@@ -43,58 +52,130 @@ class Program:
         return None if plugin is None else getattr(plugin, name, None)
 
 
-def load(path: Path, *, defines: Iterable[str] = (), text: str | None = None) -> Program:
+def load(
+    path: Path,
+    *,
+    defines: Iterable[str] = (),
+    text: str | None = None,
+    texts: Mapping[str, str] | None = None,
+) -> Program:
     """Compile the script at *path* and configure its modules; nothing is opened or started.
 
-    defines: names set from outside, as `NAME` or `NAME=VALUE`.
+    defines: names set from outside, as `NAME` or `NAME=VALUE`.  text: the script itself, texts: it
+    and all it includes, when they are not to be read.
     Raises ScriptErrors with everything that was found, ConfigError when the file cannot be read.
     """
-    if text is None and not path.is_file():
-        raise ConfigError(f"{path}: no such file")
-    sources = SourceMap()
-    diagnostics = Diagnostics(sources)
-    tokens = preprocess(path, diagnostics, defines=defines, text=text)
-    tree = parse(tokens, diagnostics)
-    registry = Registry()
-    loader = Loader(registry, diagnostics)
-    assigned: list[nodes.Global] = []
-    own: dict[str, str | int] = {}
-    for item in tree.items:
-        match item:
-            case nodes.LoadModule():
-                loader.load_module(item)
-            case nodes.SearchPath():
-                loader.search_path(item)
-            case nodes.ModParamLine():
-                loader.set_param(item)
-            case nodes.Global():
-                assigned.append(item)
-            case nodes.CustomGlobal():
-                own[item.name] = item.value
-            case _:
-                pass
-    chosen, wrong = settings.parse(assigned)
-    for line, message in wrong:
-        code = "E405" if message.startswith("unknown") else "E406"
-        message, _, hint = message.partition("\n")
-        diagnostics.add(code, message, line.span, hint)
-    checked = check(tree, tokens, registry.vocabulary(), diagnostics, words_elsewhere)
-    loader.check(_outline(checked.routes, checked.events), checked.events)
-    if diagnostics.errors:
-        raise ScriptErrors(diagnostics.found, sources)
-    script = CompiledScript(
-        checked,
-        sources,
-        tokens.files,
-        max_while_loops=chosen.max_while_loops,
-        max_recursive_level=chosen.max_recursive_level,
-    )
-    for name in registry.names:
-        hook = getattr(registry.plugin(name), "configure", None)
-        if hook is not None:
-            hook(changed=frozenset())
-    script.entry = _entry(registry)
-    return Program(path, script, registry, chosen, own, diagnostics.warnings, sources)
+    draft = Draft(path, tuple(defines), text, texts)
+    draft.refuse_errors()
+    return draft.program()
+
+
+def load_beside(running: Program, refusals: Callable[[Draft], Iterable[Diagnostic]]) -> Program:
+    """Compile the running program's files as they are now, for its own plugin objects.
+
+    No running plugin is told anything: Program.outline and Program.params are what they have to
+    hear when the program takes over.  Modules that do not run yet are configured.
+    refusals: what cannot change while it runs.  Raises as `load`.
+    """
+    trial = Draft(running.path, running.defines, None, None)
+    trial.refuse_errors()
+    trial.configure()
+    trial.diagnostics.found += refusals(trial)
+    trial.refuse_errors()
+    # Words are bound to plugin objects while the script is checked: once more, with those that run.
+    texts = {file.path: file.text for file in trial.sources.files}
+    draft = Draft(running.path, running.defines, None, texts, running.registry)
+    draft.refuse_errors()
+    return draft.program(trial.diagnostics.warnings)
+
+
+class Draft:
+    """A script on its way to a Program: read, its modules loaded, its names bound."""
+
+    def __init__(
+        self,
+        path: Path,
+        defines: tuple[str, ...],
+        text: str | None,
+        texts: Mapping[str, str] | None,
+        running: Registry | None = None,
+    ) -> None:
+        if text is None and texts is None and not path.is_file():
+            raise ConfigError(f"{path}: no such file")
+        self.path = path
+        self.defines = defines
+        self.sources = SourceMap()
+        self.diagnostics = diagnostics = Diagnostics(self.sources)
+        self.tokens = preprocess(path, diagnostics, defines=defines, text=text, texts=texts)
+        self.registry = Registry(running)
+        self.loader = Loader(self.registry, diagnostics)
+        self.globals: list[nodes.Global] = []
+        self.custom_globals: dict[str, str | int] = {}
+        tree = parse(self.tokens, diagnostics)
+        self._carry_out(tree)
+        self.settings, wrong = settings.parse(self.globals)
+        for line, message in wrong:
+            code = "E405" if message.startswith("unknown") else "E406"
+            message, _, hint = message.partition("\n")
+            diagnostics.add(code, message, line.span, hint)
+        words = self.registry.vocabulary()
+        self.checked = check(tree, self.tokens, words, diagnostics, words_elsewhere)
+        self.outline = _outline(self.checked.routes, self.checked.events)
+        self.loader.check(self.outline, self.checked.events)
+
+    def refuse_errors(self) -> None:
+        """ScriptErrors when there are any."""
+        if self.diagnostics.errors:
+            raise ScriptErrors(self.diagnostics.found, self.sources)
+
+    def configure(self) -> None:
+        """Have the modules that do not run yet look at their parameters."""
+        for name in self.registry.names:
+            hook = getattr(self.registry.plugin(name), "configure", None)
+            if hook is not None and name not in self.registry.reused:
+                hook(changed=frozenset())
+
+    def program(self, warnings: list[Diagnostic] | None = None) -> Program:
+        """The compiled script with its modules."""
+        script = CompiledScript(
+            self.checked,
+            self.sources,
+            self.tokens.files,
+            max_while_loops=self.settings.max_while_loops,
+            max_recursive_level=self.settings.max_recursive_level,
+        )
+        self.configure()
+        self.registry.running = None
+        if not self.registry.reused:
+            script.entry = entry_of(self.registry)
+        return Program(
+            self.path,
+            script,
+            self.registry,
+            self.settings,
+            self.custom_globals,
+            self.diagnostics.warnings if warnings is None else warnings,
+            self.sources,
+            self.outline,
+            self.loader.params,
+            self.defines,
+        )
+
+    def _carry_out(self, tree: nodes.Script) -> None:
+        for item in tree.items:
+            match item:
+                case nodes.LoadModule():
+                    self.loader.load_module(item)
+                case nodes.SearchPath():
+                    self.loader.search_path(item)
+                case nodes.ModParamLine():
+                    self.loader.set_param(item)
+                case nodes.Global():
+                    self.globals.append(item)
+                case nodes.CustomGlobal():
+                    self.custom_globals[item.name] = item.value
+                case _:
+                    pass
 
 
 def _outline(routes: dict[str, nodes.Block], events: dict[str, nodes.Block]) -> Outline:
@@ -102,7 +183,7 @@ def _outline(routes: dict[str, nodes.Block], events: dict[str, nodes.Block]) -> 
     return Outline(frozenset(routes), frozenset(events), dropping)
 
 
-def _entry(registry: Registry) -> Entry:
+def entry_of(registry: Registry) -> Entry:
     """What the modules want done with a packet before its route, put together."""
     accept, event, handlers, http = True, "", {}, None
     for name in registry.names:
