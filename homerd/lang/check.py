@@ -440,7 +440,7 @@ class _Checker:
                 else str(node.value),
             )
         if isinstance(node, nodes.String):
-            return self.literal(parameter, node)
+            return self.literal(function, parameter, node)
         if kind is ParameterKind.FORMAT:
             self.diagnostics.add(
                 "E302",
@@ -454,7 +454,7 @@ class _Checker:
             return Argument("int", node)
         return Argument("value" if kind is ParameterKind.VALUE else "str", node)
 
-    def literal(self, parameter: Parameter, node: nodes.String) -> Argument | None:
+    def literal(self, function: str, parameter: Parameter, node: nodes.String) -> Argument | None:
         """A string literal: kept as written, or read as text with pseudo-variables."""
         if parameter.kind is ParameterKind.PLAIN:
             return Argument("constant", node.value)
@@ -462,6 +462,8 @@ class _Checker:
         text = self.text(node, read)
         if text is None:
             return None
+        if parameter.convert is not None and text.constant is not None:
+            return self.constant(function, parameter, node)
         return Argument("text" if parameter.kind is not ParameterKind.NUMBER else "int text", text)
 
     def text(self, node: nodes.String, read: Callable[[str], Text] = parse_text) -> Text | None:

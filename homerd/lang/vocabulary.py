@@ -99,8 +99,8 @@ class Writable:
 class Parameter:
     """One parameter of a function or of a transformation.
 
-    convert: for CONSTANT, from the literal (str or int) to the argument; its ValueError is the
-    diagnostic, and a `span` attribute (start, end) on it underlines a part of the literal.
+    convert: for CONSTANT, and a literal without pseudo-variables where others may have them, from
+    the literal (str or int) to the argument; its ValueError is the diagnostic, and a `span` attribute (start, end) on it underlines a part of the literal.
     """
 
     name: str
