@@ -69,10 +69,7 @@ _CODES = {"Y": 86400, "m": 86400, "d": 86400, "j": 86400, "U": 86400, "H": 3600,
 _FLOAT = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,4})?)", re.I | re.A)
 _INT = re.compile(r"\s*([+-]?[0-9]{1,18})", re.A)
 
-# $hep(0x…) of these are text, "" when the chunk is missing; of the rest integers, -1 for those
-# Kamailio does not know
-_HEP_TEXT = frozenset({0x03, 0x04, 0x05, 0x06, 0x0E, 0x0F, 0x11})
-_HEP_KNOWN = frozenset(range(1, 0x10)) | {0x11}
+_COMPRESSED = 0x10  # the chunk of a packed payload; $hep(0x00f) gives it unpacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,11 +335,11 @@ class SipCapture(Plugin):
 
     @hookimpl
     def packet_policy(self) -> PacketPolicy:
-        """HEP is taken at all; reports go past the script, or everything to its event route."""
-        accept = bool(self.hep_capture_on)
+        """Everything through the event route, or reports past the script and SIP to it."""
         if self.nonsip_hook:
-            return PacketPolicy(accept, entry_event=ENTRY_EVENT)
-        return PacketPolicy(accept, handlers=dict.fromkeys(REPORT_TABLES, self._store_report))
+            return PacketPolicy(entry_event=ENTRY_EVENT)  # whatever hep_capture_on says
+        handlers = dict.fromkeys(REPORT_TABLES, self._store_report)
+        return PacketPolicy(bool(self.hep_capture_on), handlers=handlers)
 
     @hookimpl
     def startup(self, worker: Worker) -> None:
@@ -459,26 +456,27 @@ class SipCapture(Plugin):
     def hep(self, packet: Packet, kind: int) -> int | str:
         """A value of the HEP envelope: `version`, or the number of a chunk as 0x and 3 hex digits.
 
-        A chunk the packet does not have gives "", one that nobody knows -1.
+        A chunk the packet does not have gives "", one that has no value of its own -1.
         """
         frame = packet.hep
         if kind == 0:
             return frame.version
         value = hep_chunk(frame, kind)
-        if value is None:
-            return "" if kind in _HEP_KNOWN else -1
-        return value
+        if value is not None:
+            return value
+        is_there = kind == _COMPRESSED and frame.compressed
+        return -1 if is_there or any(kind == other for other, _ in frame.unknown_chunks) else ""
 
     @hep.bind
     def _bind_hep(self, argument: Text | None, index: Text | None) -> tuple[int]:
         name = "" if argument is None else argument.constant
         if index is not None or name is None:
-            raise ValueError("$hep takes version or 0x and 3 hex digits, as $hep(0x00b)")
+            raise ValueError("expected version or 0x and 3 hex digits, as $hep(0x00b)")
         if name == "version":
             return (0,)
         if not re.fullmatch("0x[0-9a-f]{3}", name, re.I | re.A):
             raise ValueError(
-                f'$hep takes version or 0x and 3 hex digits, as $hep(0x00b), got "{name}"'
+                f'expected version or 0x and 3 hex digits, as $hep(0x00b), got "{name}"'
             )
         return (int(name, 16),)
 
