@@ -40,6 +40,7 @@ MAY_IMPORT = {
         "homerd.lang",
         "homerd.plugin",
         "dpkt",
+        "h11",
         "watchfiles",
     ],
     "homerd.api": [

@@ -59,6 +59,7 @@ def _source(source: Source) -> dict[str, Any]:
             "connections": len(source.connections),
             "accepted": source.accepted,
             "closed": dict(source.closed),
+            "http": dict(source.http),
         }
     return {"listen": source.name}
 

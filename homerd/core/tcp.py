@@ -1,6 +1,7 @@
-"""TCP: streams of HEP3 frames, each connection with a framer of its own.
+"""TCP: streams of HEP3 frames, each connection with a framer of its own, and HTTP on the same port.
 
-A stream that cannot be followed any more is closed, once, and counted in `closed` by reason.
+The first bytes of a connection tell which it is.  A stream that cannot be followed any more is
+closed, once, and counted in `closed` by reason.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ from struct import unpack
 
 from homerd.core import source
 from homerd.core.engine import Engine, Peer
+from homerd.core.http import HttpStream, looks_like_http
 from homerd.core.settings import Listen
 from homerd.core.source import Address
+from homerd.plugin.hookspecs import HttpAnswer, HttpRequest
 from homerd.wire.hep import Framer
 
 log = logging.getLogger("homerd.source")
 
 READ_SIZE = 1 << 16  # one read a wakeup, so that no connection keeps the others waiting
+# Short, because each request in it is answered at once: 4 KiB hold at most some 150.
+HTTP_READ_SIZE = 1 << 12
 HALF_SENT_SECONDS = 60.0
 _ACCEPT_LIMIT = 64
 _TCP = 6
@@ -38,7 +43,19 @@ class Connection:
         self.local: Address = opened.getsockname()
         self.framer = Framer()
         self.read_at = self.whole_at = time.monotonic()
+        self.http: HttpStream | None = None
+        self._known = False
+        self._first = b""
+        self._out = bytearray()
+        self._drains = False
         self._peer: Peer | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether a frame or a request has begun and is not whole, or an answer is not taken."""
+        if self.http is not None:
+            return self.http.pending or bool(self._out) or self._drains
+        return bool(self._first) or bool(self.framer.pending)
 
     def peer(self, address: Address) -> Peer:
         """Both ends of the connection."""
@@ -49,25 +66,71 @@ class Connection:
     def read(self) -> int:
         """Read once and hand over the frames that are whole; gives how many bytes came."""
         try:
-            data = self.socket.recv(READ_SIZE)
+            data = self.socket.recv(HTTP_READ_SIZE if self.http or not self._known else READ_SIZE)
         except BlockingIOError:
             return 0
         except OSError:
             self.owner.drop(self, "reset")
             return 0
         if not data:
-            self.owner.drop(self, "cut" if self.framer.pending else "ended")
+            self.owner.drop(self, "cut" if self.pending and not self._drains else "ended")
             return 0
         self.read_at = time.monotonic()
-        if not self.framer.pending:
+        if not self.pending:
             self.whole_at = self.read_at
+        if self._known:
+            self._take(data)
+        else:
+            self._look(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Send what the kernel takes of the answers; nothing more is read until it took all."""
+        try:
+            while self._out:
+                del self._out[: self.socket.send(self._out)]
+        except BlockingIOError:
+            self.owner.wait_to_send(self)
+            return
+        except OSError:
+            self.owner.drop(self, "reset")
+            return
+        self.owner.wait_to_read(self)
+        if self.http is not None and self.http.closing and not self._drains:
+            # What still comes is read and thrown away: a close with unread bytes would be a reset,
+            # and the other side might lose the answer.
+            self._drains = True
+            self.socket.shutdown(socket.SHUT_WR)
+
+    def _look(self, data: bytes) -> None:
+        """The first bytes: HTTP when a method of it stands there, else HEP."""
+        data = self._first + data if self._first else data.lstrip(b"\r\n")
+        is_http = looks_like_http(data)
+        if is_http is None:
+            self._first = data
+            return
+        self._known = True
+        self._first = b""
+        if is_http:
+            peer = self.peer(self.address)
+            ends = (peer.family, peer.src, peer.src_port, peer.dst, peer.dst_port)
+            self.http = HttpStream(ends, self.owner.answer, self.owner.http)
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        if self.http is not None:
+            if not self._drains:
+                self._out += self.http.feed(data)
+                if not self.http.pending:
+                    self.whole_at = self.read_at
+                self.flush()
+            return
         frames = self.framer.feed(data)
         if frames:
             self.whole_at = self.read_at
         self.owner.engine.handle([(frame, self.address) for frame in frames], self)
         if self.framer.fault is not None:
             self.owner.drop(self, self.framer.fault.reason)
-        return len(data)
 
     def waiting(self) -> int:
         """Bytes the kernel has received and nobody has read."""
@@ -81,6 +144,8 @@ class TcpSource:
 
     closed: connections that ended, by reason: "ended", "cut" (within a frame), "reset", "idle",
     "half_sent", "limit", "bad_magic", "bad_total_length".
+    http: HTTP requests: "answered", "unanswered" (500), "no_module" (404), "bad_request",
+    "too_large", "bad_answer".
     """
 
     def __init__(
@@ -103,6 +168,7 @@ class TcpSource:
         self.connections: set[Connection] = set()
         self.accepted = 0
         self.closed: Counter[str] = Counter()
+        self.http: Counter[str] = Counter()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listening = False
 
@@ -139,6 +205,31 @@ class TcpSource:
                 self._loop.add_reader(opened, connection.read)
         return True
 
+    def answer(self, request: HttpRequest) -> tuple[HttpAnswer, str]:
+        """What a module answers, and how it is counted."""
+        asked = self.engine.script.entry.http
+        if asked is None:
+            return HttpAnswer(404, "Not Found"), "no_module"
+        try:
+            answer: HttpAnswer | None = asked(request)
+        except Exception as error:  # counted
+            self.engine.report(f"HTTP: {type(error).__name__}: {error}", None)
+            answer = None
+        if answer is None:
+            return HttpAnswer(500, "Internal Server Error"), "unanswered"
+        return answer, "answered"
+
+    def wait_to_send(self, connection: Connection) -> None:
+        """Have the loop call when the kernel takes more of what is to be sent."""
+        if self._loop is not None:
+            self._loop.remove_reader(connection.socket)
+            self._loop.add_writer(connection.socket, connection.flush)
+
+    def wait_to_read(self, connection: Connection) -> None:
+        """Everything is sent: read on."""
+        if self._loop is not None and self._loop.remove_writer(connection.socket):
+            self._loop.add_reader(connection.socket, connection.read)
+
     def drop(self, connection: Connection, reason: str) -> None:
         """Close a connection, counted by *reason*."""
         if connection not in self.connections:
@@ -147,6 +238,7 @@ class TcpSource:
         self.closed[reason] += 1
         if self._loop is not None:
             self._loop.remove_reader(connection.socket)
+            self._loop.remove_writer(connection.socket)
         connection.socket.close()
 
     def tick(self, now: float) -> None:
@@ -154,7 +246,7 @@ class TcpSource:
         for connection in list(self.connections):
             if now - connection.read_at > self.idle_seconds:
                 self.drop(connection, "idle")
-            elif connection.framer.pending and now - connection.whole_at > self.half_sent_seconds:
+            elif connection.pending and now - connection.whole_at > self.half_sent_seconds:
                 self.drop(connection, "half_sent")
         if self._loop is not None:
             self._listen()

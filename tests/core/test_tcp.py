@@ -140,3 +140,42 @@ def test_finish_takes_what_has_arrived_even_on_connections_nobody_accepted(strea
     stream.source.finish()
     assert stream.worker.engine.received == 110
     assert stream.source.connections == set()
+
+
+def test_http_on_the_same_port_gets_404_when_no_module_answers_it(stream):
+    client = stream.connect()
+    client.sendall(b"\r\nGET /stats HTTP/1.1\r\nHost: h\r\n\r\n")
+    stream.read(1)
+    assert client.recv(4096) == b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+    assert stream.source.http == {"no_module": 1}
+
+
+def test_http_in_single_bytes_is_still_http(stream):
+    client = stream.connect()
+    data = b"HEAD /a HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+    for start in range(len(data)):
+        client.sendall(data[start : start + 1])
+        stream.read(1)
+    assert client.recv(4096).startswith(b"HTTP/1.1 404")
+    assert client.recv(4096) == b""
+    client.close()
+    stream.read(1)
+    assert stream.source.closed == {"ended": 1}
+
+
+def test_a_request_may_not_stay_half_sent(stream):
+    client = stream.connect()
+    client.sendall(b"GET /a HTTP/1.1\r\nHo")
+    stream.read(1)
+    (connection,) = stream.source.connections
+    stream.source.tick(connection.whole_at + 61)
+    assert stream.source.closed == {"half_sent": 1}
+
+
+def test_nobody_must_guess_whose_first_bytes_these_are_for_ever(stream):
+    client = stream.connect()
+    client.sendall(b"HE")
+    stream.read(1)
+    (connection,) = stream.source.connections
+    stream.source.tick(connection.whole_at + 61)
+    assert stream.source.closed == {"half_sent": 1}
