@@ -35,11 +35,12 @@ class RunState:
 
     Each worker has one for its packets and one for each of its timers, as Kamailio's processes
     have.  clock_offset is seconds added to the wall clock, moved by `{"wait": s}` in replay.
-    globals are the script's own (`group.field = value`).  report takes what failed while the script
+    globals are the script's own (`group.field = value`), statistics what `$stat` reads; all states
+    of a worker share both.  report takes what failed while the script
     went on (a division by zero, an endless loop) and where.
     """
 
-    __slots__ = ("clock_offset", "debug", "globals", "log", "report", "variables")
+    __slots__ = ("clock_offset", "debug", "globals", "log", "report", "statistics", "variables")
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class RunState:
         self.variables: defaultdict[str, str | int] = defaultdict(int)
         self.clock_offset = 0.0
         self.globals: dict[str, str | int] = {}
+        self.statistics: dict[str, int] = {}
         self.log = log
         self.report = report or _no_report
         self.debug = debug

@@ -635,9 +635,13 @@ class Pv(Plugin, Transformations):
 
     @pseudo_variable("stat")
     def stat(self, packet: Packet, name: str) -> int | None:
-        """A statistic; null when it is not known."""
-        counters: dict[str, int] = packet.scratch.get("statistics", {})
-        return counters.get(name)
+        """A statistic, `name` or `group:name`; null when it is not known.  May be set."""
+        return packet.state.statistics.get(name)
+
+    @stat.setter
+    def set_stat(self, packet: Packet, value: Value, name: str) -> None:
+        number = value if isinstance(value, int) else self.s_int(value or "0")
+        packet.state.statistics[name] = number or 0
 
     @stat.bind
     def bind_stat(self, argument: Text | None, index: Text | None) -> tuple[object, ...]:

@@ -100,12 +100,14 @@ class Worker:
         """Call *call* each *seconds* of the script's clock; never overlapping itself."""
         self.timers.every(seconds, lambda: self._guarded(call))
 
-    def run_route(self, name: str, state: RunState | None = None) -> str:
-        """Run `route[name]` on a faked OPTIONS.
+    def run_route(self, name: str, state: RunState | None = None, timer: str = "") -> str:
+        """Run `route[name]` on a faked OPTIONS; *timer*: the name of what runs it.
 
         Gives "drop", "exit", "return", "end", "error" when it failed, "" without such a route.
         """
         packet = faked_options(state or self._state)
+        if timer:
+            packet.scratch["timer"] = timer
         return self._seen(name, packet, self.engine.run_route(name, packet))
 
     def run_event(self, name: str, packet: Packet | None = None) -> str:
@@ -127,6 +129,7 @@ class Worker:
             state.report = first.report
             state.clock_offset = first.clock_offset
             state.globals = first.globals
+            state.statistics = first.statistics
         else:
             state.globals = dict(program.globals)
         self._states.append(state)
@@ -135,6 +138,11 @@ class Worker:
     def now(self) -> float:
         """Seconds since 1970 by the script's clock."""
         return self._state.now()
+
+    @property
+    def statistics(self) -> dict[str, int]:
+        """What `$stat` reads, by name."""
+        return self._state.statistics
 
     # Who runs the worker
 

@@ -108,8 +108,11 @@ class Worker(Protocol):
     def every(self, seconds: float, call: Callable[[], None]) -> None:
         """Call *call* each *seconds* of the script's clock; never overlapping itself."""
 
-    def run_route(self, name: str, state: RunState | None = None) -> str:
-        """Run `route[name]` on a faked OPTIONS; gives "drop", "exit", "return" or "end"."""
+    def run_route(self, name: str, state: RunState | None = None, timer: str = "") -> str:
+        """Run `route[name]` on a faked OPTIONS; gives "drop", "exit", "return" or "end".
+
+        timer: the name of what runs it, shown by replay and trace.
+        """
 
     def run_event(self, name: str, packet: Packet | None = None) -> str:
         """The same for `event_route[name]`, on *packet* when given; "" when there is none."""
@@ -125,6 +128,10 @@ class Worker(Protocol):
 
     def now(self) -> float:
         """Seconds since 1970 by the script's clock."""
+
+    @property
+    def statistics(self) -> dict[str, int]:
+        """What `$stat` reads, by name; all runs of the script share it."""
 
 
 class HookSpecs:
