@@ -80,6 +80,10 @@ class Core(Plugin):
         """The module *name* when it is one that is loaded and does nothing, else None."""
         return _accepted.make(name)
 
+    def accepted_modules(self) -> list[str]:
+        """Names of the modules that are loaded and do nothing."""
+        return sorted(_accepted.ACCEPTED)
+
     def flag(self, value: str | int) -> int:
         """The number of a flag; one named without a number gets the highest that is free.
 
