@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
 def lines(status: Mapping[str, Any]) -> Iterator[str]:
     """The status for people: what came in, where it went, what was lost."""
     yield f"script    {status['script']} (digest {status['digest']})"
+    yield from _reload(status)
     yield f"uptime    {_duration(status['uptime_seconds'])}"
     for item in status["sources"]:
         at = f", {item['connections']} connections" if "connections" in item else ""
@@ -61,6 +63,23 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
         for key in ("added", "written", "queued", "rejected", "dropped", "retries"):
             yield _line(f"  {key}", sink[key])
         yield from _block("  lost", sink["lost"])
+
+
+def _reload(status: Mapping[str, Any]) -> Iterator[str]:
+    """Since when the script runs, and how the last reload ended."""
+    yield f"loaded    {_moment(status['loaded_at'])}"
+    last = status["last_reload"]
+    if last is None:
+        return
+    counts = ", ".join(f"{count} {name}" for name, count in status["reloads"].items() if count)
+    said = f": {last['message']}" if last["message"] else ""
+    yield f"reload    {last['result']} {_moment(last['at'])} ({last['why']}; {counts}){said}"
+    for line in last["diagnostics"].splitlines() if last["result"] == "refused" else ():
+        yield f"          {line}"
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def _line(label: str, count: int) -> str:

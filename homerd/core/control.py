@@ -1,23 +1,28 @@
 """The control socket: a Unix socket, one JSON line asked, one JSON line answered.
 
 {"ask": "status"}   ->   {"ok": {…}}   or   {"error": "…"}
+
+What else the question holds are arguments.  An answer may take its time, or be a Stream: bytes
+that follow the line until the daemon has said everything.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import inspect
 import json
 import os
 import socket
 import stat
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 
 from homerd.errors import ConfigError
 
-Answer = Callable[[], Any]  # a JSON value
+Answer = Callable[..., Any]  # a JSON value, something to await for one, or a Stream
 
 _TIMEOUT_SECONDS = 5.0
 _LONGEST_REQUEST = 1 << 16
@@ -32,19 +37,42 @@ def default_path() -> Path:
     return Path(tempfile.gettempdir()) / f"homerd-{os.getuid()}.sock"
 
 
-def ask(path: Path, question: str) -> Any:
+class Stream(Protocol):
+    """An answer that goes on: `send` writes until it has said everything."""
+
+    async def send(self, writer: asyncio.StreamWriter) -> None:
+        """Write all of it."""
+
+
+def ask(
+    path: Path, question: str, *, timeout: float = _TIMEOUT_SECONDS, **arguments: object
+) -> Any:
     """What the daemon behind *path* answers; ConfigError when none is there."""
+    with asking(path, question, timeout=timeout, **arguments) as (answer, _):
+        return answer
+
+
+@contextlib.contextmanager
+def asking(
+    path: Path, question: str, *, timeout: float = _TIMEOUT_SECONDS, **arguments: object
+) -> Iterator[tuple[Any, BinaryIO]]:
+    """The same, with the bytes that follow it.  timeout: of each wait."""
     with socket.socket(socket.AF_UNIX) as link:
-        link.settimeout(_TIMEOUT_SECONDS)
+        link.settimeout(timeout)
         try:
             link.connect(str(path))
-            link.sendall(json.dumps({"ask": question}).encode() + b"\n")
-            with link.makefile("rb") as reader:
-                line = reader.readline()
+            link.sendall(json.dumps({"ask": question, **arguments}).encode() + b"\n")
+            reader = link.makefile("rb")
+            line = reader.readline()
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise ConfigError(f"no homerd is running at {path}") from error
         except OSError as error:
             raise ConfigError(f"no answer at {path}: {error.strerror or error}") from error
+        with reader:
+            yield _answered(path, line), reader
+
+
+def _answered(path: Path, line: bytes) -> Any:
     try:
         answer = json.loads(line)
     except ValueError as error:
@@ -95,23 +123,30 @@ class ControlSocket:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             line = await asyncio.wait_for(reader.readline(), _TIMEOUT_SECONDS)
-            writer.write(json.dumps(self._say(line)).encode() + b"\n")
+            reply, stream = await self._say(line)
+            writer.write(json.dumps(reply).encode() + b"\n")
             await asyncio.wait_for(writer.drain(), _TIMEOUT_SECONDS)
+            if stream is not None:
+                await stream.send(writer)
         except (OSError, ValueError, TimeoutError):
             pass  # who asked has gone, or asked without end
         finally:
             writer.close()
 
-    def _say(self, line: bytes) -> dict[str, Any]:
+    async def _say(self, line: bytes) -> tuple[dict[str, Any], Stream | None]:
         try:
-            question = json.loads(line)["ask"]
-            answer = self.answers[question]
-        except (ValueError, TypeError, KeyError):
-            return {"error": f"expected one of {', '.join(self.answers)} in {{'ask': …}}"}
+            arguments = json.loads(line)
+            answer = self.answers[arguments.pop("ask")]
+            inspect.signature(answer).bind(**arguments)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return {"error": f"expected one of {', '.join(self.answers)} in {{'ask': …}}"}, None
         try:
-            return {"ok": answer()}
+            said = answer(**arguments)
+            if inspect.isawaitable(said):
+                said = await said
         except ConfigError as error:
-            return {"error": str(error)}
+            return {"error": str(error)}, None
+        return ({"ok": True}, said) if hasattr(said, "send") else ({"ok": said}, None)
 
 
 def _remove_stale(path: Path) -> None:

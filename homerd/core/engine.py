@@ -100,6 +100,11 @@ class Engine:
         """Route with *script* from the next packet on; called on the loop, between two packets."""
         self.script, self._needs_peer = script, script.needs_peer
 
+    @property
+    def copied(self) -> bool:
+        """Whether somebody is shown the datagrams."""
+        return "handle" in self.__dict__
+
     def copy_to(self, copy: Callable[[bytes, Peer | None], None] | None) -> None:
         """Show each datagram to *copy* before it is routed, until called with None."""
         # Hot path: nobody copies on most days, and then nothing is asked per packet.

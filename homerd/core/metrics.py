@@ -20,10 +20,14 @@ def snapshot(worker: Worker) -> dict[str, Any]:
     stored: Counter[str] = Counter()
     for sink in worker.sinks:
         stored.update(sink.stored)
+    reloads = worker.reloads
     return {
         "uptime_seconds": round(worker.uptime_seconds, 1),
         "script": worker.script_name,
         "digest": engine.script.digest,
+        "loaded_at": round(reloads.loaded_at, 3),
+        "reloads": dict(reloads.counts),
+        "last_reload": None if reloads.last is None else reloads.last.described(),
         "received": engine.received,
         "undecoded": dict(engine.undecoded),
         "refused": dict(engine.refused),

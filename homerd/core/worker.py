@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from homerd.core import metrics, source
 from homerd.core.control import ControlSocket
 from homerd.core.engine import Engine
 from homerd.core.log import NOTICE, script_line
+from homerd.core.params import Change, ParamsInUse, tell_outline
+from homerd.core.program import entry_of
+from homerd.core.reload import Reloads
 from homerd.core.settings import Listen
 from homerd.core.sink import BatchSink
 from homerd.core.source import Source
@@ -27,7 +31,9 @@ from homerd.wire.hep import IPV4, Frame
 
 if TYPE_CHECKING:
     from homerd.core.program import Program
+    from homerd.core.reload import Reloader
     from homerd.lang.runtime import End
+    from homerd.lang.script import CompiledScript
 
 log = logging.getLogger("homerd.worker")
 
@@ -68,6 +74,7 @@ class Worker:
     ) -> None:
         self.program = program
         self.deliver = deliver
+        self._least = debug
         self._debug = debug if program.settings.debug is None else program.settings.debug
         self.sinks: list[BatchSink] = []
         self.sources: list[Source] = []
@@ -81,6 +88,8 @@ class Worker:
         self.timers = Timers(self.now, self._move)
         self._started_at: float | None = None
         self._stopped = False
+        self.params = ParamsInUse(program.params)
+        self.reloads = Reloads()
         self._ends: asyncio.Event | None = None
         self.promised = 0
         self._handed: deque[Callable[[], None]] = deque()
@@ -167,6 +176,35 @@ class Worker:
             self._stop_sinks(0.0)
             raise
 
+    def swap(self, program: Program, changes: list[Change]) -> None:
+        """Put *program* in the place of the one that runs; on the loop, between two packets.
+
+        Plugin objects, sinks, timers and counters stay.  ConfigError, and nothing has changed, when
+        a plugin refuses its part of *changes*.
+        """
+        old = self.program
+        self.params.apply(program, changes)
+        program.registry.keep(old.registry)
+        tell_outline(program)
+        program.script.entry = entry_of(program.registry)
+        self.program = program
+        self.engine.swap(program.script)
+        self._debug = self._least if program.settings.debug is None else program.settings.debug
+        for state in self._states:
+            state.debug = self._debug
+        _follow(self._state.globals, old.globals, program.globals)
+        program.registry.manager.hook.script_swapped(worker=self)
+
+    @contextlib.contextmanager
+    def trying(self, script: CompiledScript) -> Iterator[None]:
+        """Run routes of a script that is not in place yet; on the loop."""
+        before = self.engine.script
+        self.engine.swap(script)
+        try:
+            yield
+        finally:
+            self.engine.swap(before)
+
     def tick(self) -> None:
         """Once a second: let waiting records go, look after the sources."""
         now = time.monotonic()
@@ -241,7 +279,12 @@ class Worker:
             each.close()
         self.sources.clear()
 
-    def run_forever(self, listen: Sequence[Listen], control: ControlSocket | None = None) -> None:
+    def run_forever(
+        self,
+        listen: Sequence[Listen],
+        control: ControlSocket | None = None,
+        reloader: Reloader | None = None,
+    ) -> None:
         """Receive until SIGTERM or SIGINT; what was received until then is written."""
         self.open(listen)
         try:
@@ -250,7 +293,7 @@ class Worker:
             self.start()
             settle_collector()
             try:
-                asyncio.run(self._serve(control))
+                asyncio.run(self._serve(control, reloader))
             finally:
                 self.stop()
                 self._say_goodbye()
@@ -259,12 +302,12 @@ class Worker:
                 control.close()
             self.close()
 
-    async def _serve(self, control: ControlSocket | None) -> None:
+    async def _serve(self, control: ControlSocket | None, reloader: Reloader | None) -> None:
         loop = self._loop = asyncio.get_running_loop()
         self._ends = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ends.set)
-        loop.add_signal_handler(signal.SIGHUP, _no_reload)
+        loop.add_signal_handler(signal.SIGHUP, reloader.hang_up if reloader else _no_reload)
         if control is not None:
             await control.serve()
         for each in self.sources:
@@ -278,8 +321,12 @@ class Worker:
             ",".join(f"{sink.name}:{sink.where or '-'}" for sink in self.sinks) or "none",
         )
         beats = asyncio.create_task(self._beat())
+        if reloader is not None:
+            reloader.start()
         await self._ends.wait()
         beats.cancel()
+        if reloader is not None:
+            await reloader.stop()
         log.log(NOTICE, "stopping received=%d", self.engine.received)
         for each in self.sources:
             each.finish()
@@ -381,4 +428,13 @@ def faked_options(state: RunState) -> Packet:
 
 
 def _no_reload() -> None:
-    log.warning("reload asked for, and not there yet help=%r", "restart homerd")
+    log.warning("reload asked for, and this worker cannot")
+
+
+def _follow(
+    kept: dict[str, str | int], old: Mapping[str, str | int], new: Mapping[str, str | int]
+) -> None:
+    """Take over the globals the script changed; what was set since it was loaded stays."""
+    for name in old.keys() - new.keys():
+        kept.pop(name, None)
+    kept.update({name: value for name, value in new.items() if old.get(name) != value})

@@ -116,6 +116,13 @@ def render(diagnostics: Iterable[Diagnostic], sources: SourceMap, *, colour: boo
     return "".join(_render(item, sources, colour) for item in ordered)
 
 
+def headline(item: Diagnostic, sources: SourceMap) -> str:
+    """Its first line alone, which shows nothing of the script's text."""
+    found = sources.find(item.span.line)
+    where = f"{found[0].name}:{found[1]}:{item.span.column}: " if found else ""
+    return f"{where}{item.severity}[{item.code}]: {item.message}"
+
+
 def _render(item: Diagnostic, sources: SourceMap, colour: bool) -> str:
     def painted(text: str, code: str) -> str:
         return f"{code}{text}{_PLAIN}" if colour else text
