@@ -12,9 +12,9 @@ class AvpOps(Plugin):
 
     name = "avpops"
 
-    db_url = ModParam(str, "", help="accepted")
-    avp_table = ModParam(str, "", help="accepted")
-    use_domain = ModParam(int, 0, help="accepted")
+    db_url = ModParam(str, "", reloadable=True, help="accepted")
+    avp_table = ModParam(str, "", reloadable=True, help="accepted")
+    use_domain = ModParam(int, 0, reloadable=True, help="accepted")
 
     @script_function
     def is_avp_set(self, packet: Packet, variable: Readable) -> bool:

@@ -110,28 +110,34 @@ class Htable(Plugin):
 
     name = "htable"
 
-    htable = ModParam(Definition, many=True, help="a table: NAME=>size=8;autoexpire=60;initval=0")
+    htable = ModParam(
+        Definition,
+        many=True,
+        reloadable=True,
+        help="a table: NAME=>size=8;autoexpire=60;initval=0",
+    )
     timer_interval = ModParam(int, 20, help="seconds between looks for expired keys")
-    db_url = ModParam(str, "", help="accepted; tables are in memory")
-    key_name_column = ModParam(str, "", help="accepted")
-    key_type_column = ModParam(str, "", help="accepted")
-    value_type_column = ModParam(str, "", help="accepted")
-    key_value_column = ModParam(str, "", help="accepted")
-    expires_column = ModParam(str, "", help="accepted")
-    array_size_suffix = ModParam(str, "", help="accepted")
-    fetch_rows = ModParam(int, 0, help="accepted")
-    db_expires = ModParam(int, 0, help="accepted")
-    enable_dmq = ModParam(int, 0, help="accepted")
-    dmq_init_sync = ModParam(int, 0, help="accepted")
-    timer_procs = ModParam(int, 0, help="accepted")
-    event_callback = ModParam(str, "", help="accepted")
-    event_callback_mode = ModParam(int, 0, help="accepted")
+    db_url = ModParam(str, "", reloadable=True, help="accepted; tables are in memory")
+    key_name_column = ModParam(str, "", reloadable=True, help="accepted")
+    key_type_column = ModParam(str, "", reloadable=True, help="accepted")
+    value_type_column = ModParam(str, "", reloadable=True, help="accepted")
+    key_value_column = ModParam(str, "", reloadable=True, help="accepted")
+    expires_column = ModParam(str, "", reloadable=True, help="accepted")
+    array_size_suffix = ModParam(str, "", reloadable=True, help="accepted")
+    fetch_rows = ModParam(int, 0, reloadable=True, help="accepted")
+    db_expires = ModParam(int, 0, reloadable=True, help="accepted")
+    enable_dmq = ModParam(int, 0, reloadable=True, help="accepted")
+    dmq_init_sync = ModParam(int, 0, reloadable=True, help="accepted")
+    timer_procs = ModParam(int, 0, reloadable=True, help="accepted")
+    event_callback = ModParam(str, "", reloadable=True, help="accepted")
+    event_callback_mode = ModParam(int, 0, reloadable=True, help="accepted")
 
     def __init__(self) -> None:
         self.tables: dict[str, HashTable] = {}
         self.failed_writes = 0
         self._clock: Callable[[], float] = time
         self._worker: Worker | None = None
+        self._looking = False
         self._events: frozenset[str] = frozenset()
         self._mentioned: set[str] = set()
         self._iterators: dict[str, _Iterator] = {}
@@ -141,11 +147,11 @@ class Htable(Plugin):
     @hookimpl
     def set_mod_param(self, name: str, value: object) -> None:
         """Keep *value*; a table defined twice is a ValueError."""
-        super().set_mod_param(name, value)
         if isinstance(value, Definition):
             if value.name in self.tables:
                 raise ValueError(f'the table "{value.name}" is defined already')
             self.tables[value.name] = HashTable(value, self._now)
+        super().set_mod_param(name, value)
 
     @hookimpl
     def check_script(self, outline: Outline) -> Iterable[Problem]:
@@ -174,8 +180,13 @@ class Htable(Plugin):
         self._clock = worker.now
         if worker.run_event(_INIT_EVENT) == "drop":
             raise ConfigError(f"event_route[{_INIT_EVENT}] ended with drop: not starting")
-        if any(table.expire_seconds for table in self.tables.values()):
-            worker.every(max(1, self.timer_interval), self.purge)
+        self._look_for_expired()
+
+    @hookimpl
+    def configure(self, changed: frozenset[str]) -> None:
+        """Take note of tables that a reload added."""
+        if self._worker is not None:
+            self._look_for_expired()
 
     @hookimpl
     def metrics(self) -> Iterable[tuple[str, dict[str, str], float]]:
@@ -486,6 +497,14 @@ class Htable(Plugin):
         if walk is None or walk.current is None:
             return False
         return walk.table.expire(walk.current[0], seconds)
+
+    def _look_for_expired(self) -> None:
+        """Purge from time to time once there is a table whose keys expire."""
+        if self._looking or self._worker is None:
+            return
+        if any(table.expire_seconds for table in self.tables.values()):
+            self._looking = True
+            self._worker.every(max(1, self.timer_interval), self.purge)
 
     def _now(self) -> float:
         return self._clock()

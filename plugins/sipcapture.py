@@ -198,29 +198,54 @@ class SipCapture(Plugin):
     mt_mode = ModParam(Choice, Choice("rand"), help="choice among several tables")
     hash_source = ModParam(HashSource, HashSource("call_id"), help="what mt_mode hash is taken of")
     capture_mode = ModParam(CaptureMode, many=True, help="a further store and its tables")
-    capture_on = ModParam(int, 0, help="1: the capture functions store")
-    hep_capture_on = ModParam(int, 0, help="1: HEP packets are accepted")
+    capture_on = ModParam(int, 0, reloadable=True, help="1: the capture functions store")
+    hep_capture_on = ModParam(int, 0, reloadable=True, help="1: HEP packets are accepted")
     nonsip_hook = ModParam(
-        int, 0, help=f"1: HEP packets pass event_route[{ENTRY_EVENT}] in place of built-in handling"
+        int,
+        0,
+        reloadable=True,
+        help=f"1: HEP packets pass event_route[{ENTRY_EVENT}] in place of built-in handling",
     )
-    capture_node = ModParam(str, "homer01", help="this server's name in the column node")
-    node_from_chunk = ModParam(int, 0, help="1: the agent's own name (chunk 0x13) in its place")
+    capture_node = ModParam(
+        str, "homer01", reloadable=True, help="this server's name in the column node"
+    )
+    node_from_chunk = ModParam(
+        int, 0, reloadable=True, help="1: the agent's own name (chunk 0x13) in its place"
+    )
     callid_aleg_header = ModParam(
-        str, "X-CID", help="header of the other leg's Call-ID; several by ;, the first found counts"
+        str,
+        "X-CID",
+        reloadable=True,
+        help="header of the other leg's Call-ID; several by ;, the first found counts",
     )
-    custom_field1_header = ModParam(str, "Mac", help="header copied to custom_field1")
-    custom_field2_header = ModParam(str, "IP", help="header copied to custom_field2")
-    custom_field3_header = ModParam(str, "Port", help="header copied to custom_field3")
+    custom_field1_header = ModParam(
+        str, "Mac", reloadable=True, help="header copied to custom_field1"
+    )
+    custom_field2_header = ModParam(
+        str, "IP", reloadable=True, help="header copied to custom_field2"
+    )
+    custom_field3_header = ModParam(
+        str, "Port", reloadable=True, help="header copied to custom_field3"
+    )
     create_tables = ModParam(int, 1, help="0: missing tables are not made")
     ip_protocol_numbers = ModParam(
-        int, 0, help="1: the column proto holds IP protocol numbers (17 udp), not Kamailio's (1)"
+        int,
+        0,
+        reloadable=True,
+        help="1: the column proto holds IP protocol numbers (17 udp), not Kamailio's (1)",
     )
-    insert_retries = ModParam(int, 0, help="accepted: a batch is retried until it is written")
-    insert_retry_timeout = ModParam(int, 60, help="accepted, as insert_retries")
-    db_insert_mode = ModParam(int, 0, help="accepted: rows are always written in batches")
-    capture_bad_msgs = ModParam(int, 0, help="accepted: what can be read is always stored")
-    topoh_unmask = ModParam(int, 0, help="accepted")
-    event_callback = ModParam(str, "", help="accepted")
+    insert_retries = ModParam(
+        int, 0, reloadable=True, help="accepted: a batch is retried until it is written"
+    )
+    insert_retry_timeout = ModParam(int, 60, reloadable=True, help="accepted, as insert_retries")
+    db_insert_mode = ModParam(
+        int, 0, reloadable=True, help="accepted: rows are always written in batches"
+    )
+    capture_bad_msgs = ModParam(
+        int, 0, reloadable=True, help="accepted: what can be read is always stored"
+    )
+    topoh_unmask = ModParam(int, 0, reloadable=True, help="accepted")
+    event_callback = ModParam(str, "", reloadable=True, help="accepted")
     raw_socket_listen = ModParam(str, "", help="accepted: live capture")
     raw_interface = ModParam(str, "", help="accepted: live capture")
     raw_sock_children = ModParam(int, 1, help="accepted: live capture")
@@ -233,7 +258,8 @@ class SipCapture(Plugin):
         self.settings = Settings()
         self.refused: Counter[str] = Counter()
         self._column_names: dict[str, str] = {}
-        self._modes: dict[str, Mode] = {}
+        self._modes: dict[str, Mode] = {}  # those in use: none while capture_on is 0
+        self._opened: dict[str, Mode] = {}
         self._constant: dict[str, TableName] = {}
         self._computed: set[str] = set()
         self._computed_day = -1
@@ -318,6 +344,10 @@ class SipCapture(Plugin):
     @hookimpl
     def configure(self, changed: frozenset[str]) -> None:
         """Turn the parameters into what a row needs."""
+        if "capture_on" in changed:
+            if self.capture_on and not self._opened:
+                raise ConfigError('modparam("sipcapture", "capture_on", 1): no store is open')
+            self._modes = self._opened if self.capture_on else {}
         self.settings.node = self.capture_node
         self.settings.node_from_chunk = bool(self.node_from_chunk)
         headers = (name.strip().lower() for name in self.callid_aleg_header.split(";"))
@@ -354,7 +384,8 @@ class SipCapture(Plugin):
             path = self._path(mode)
             if path not in sinks:
                 sinks[path] = worker.add_sink(self._sink(mode, path))
-            self._modes[mode.name] = Mode(mode, sinks[path])
+            self._opened[mode.name] = Mode(mode, sinks[path])
+        self._modes = self._opened
 
     def _path(self, mode: CaptureMode) -> str:
         try:

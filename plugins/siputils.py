@@ -27,15 +27,15 @@ class SipUtils(Plugin):
 
     name = "siputils"
 
-    options_accept = ModParam(str, "", help="accepted")
-    options_accept_encoding = ModParam(str, "", help="accepted")
-    options_accept_language = ModParam(str, "", help="accepted")
-    options_support = ModParam(str, "", help="accepted")
-    contact_flds_separator = ModParam(str, "", help="accepted")
-    ring_timeout = ModParam(int, 30, help="accepted")
-    rpid_prefix = ModParam(str, "", help="accepted")
-    rpid_suffix = ModParam(str, "", help="accepted")
-    rpid_avp = ModParam(str, "", help="accepted")
+    options_accept = ModParam(str, "", reloadable=True, help="accepted")
+    options_accept_encoding = ModParam(str, "", reloadable=True, help="accepted")
+    options_accept_language = ModParam(str, "", reloadable=True, help="accepted")
+    options_support = ModParam(str, "", reloadable=True, help="accepted")
+    contact_flds_separator = ModParam(str, "", reloadable=True, help="accepted")
+    ring_timeout = ModParam(int, 30, reloadable=True, help="accepted")
+    rpid_prefix = ModParam(str, "", reloadable=True, help="accepted")
+    rpid_suffix = ModParam(str, "", reloadable=True, help="accepted")
+    rpid_avp = ModParam(str, "", reloadable=True, help="accepted")
 
     def __init__(self) -> None:
         self.words = _accepted.functions(_CHANGES, "siputils")

@@ -44,15 +44,17 @@ class Xlog(Plugin):
 
     name = "xlog"
 
-    buf_size = ModParam(int, 4096, help="accepted; there is no limit")
-    force_color = ModParam(bool, False, help="accepted")
-    long_format = ModParam(bool, False, help="accepted")
-    prefix = ModParam(str, "<script>: ", help="accepted")
-    prefix_mode = ModParam(int, 0, help="accepted")
-    log_facility = ModParam(str, "", help="accepted")
-    log_colors = ModParam(str, many=True, help="accepted")
-    methods_filter = ModParam(int, -1, help="accepted")
-    auto_newline = ModParam(bool, False, help="accepted; each line is its own record")
+    buf_size = ModParam(int, 4096, reloadable=True, help="accepted; there is no limit")
+    force_color = ModParam(bool, False, reloadable=True, help="accepted")
+    long_format = ModParam(bool, False, reloadable=True, help="accepted")
+    prefix = ModParam(str, "<script>: ", reloadable=True, help="accepted")
+    prefix_mode = ModParam(int, 0, reloadable=True, help="accepted")
+    log_facility = ModParam(str, "", reloadable=True, help="accepted")
+    log_colors = ModParam(str, many=True, reloadable=True, help="accepted")
+    methods_filter = ModParam(int, -1, reloadable=True, help="accepted")
+    auto_newline = ModParam(
+        bool, False, reloadable=True, help="accepted; each line is its own record"
+    )
 
     @script_function("xlog")
     def xlog(self, packet: Packet, text: Format) -> None:
