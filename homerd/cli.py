@@ -29,6 +29,7 @@ COMMANDS = {
     "plugins": "loaded and available modules, with their manual text",
     "reload": "has the running daemon read its script again",
     "status": "what the running daemon has received, stored and lost",
+    "lsp": "mistakes, completion and help in an editor",
     "bench": "µs per packet of each stage, with the operator's own script",
     "search": "finds stored messages by Call-ID, user or time",
     "flow": "draws the ladder of one stored call",

@@ -136,6 +136,8 @@ def _errors_page(folder: Path) -> str:
         text += f"\n### {code}\n\n{upper(meaning)}.\n"
         file = folder / f"{code}.cfg"
         if not file.is_file():
+            prose = file.with_suffix(".md")  # what no script alone brings about
+            text += f"\n{prose.read_text('utf-8').strip()}\n" if prose.is_file() else ""
             continue
         prose, script = error_example(file)
         found, sources = diagnostics_of(script)
