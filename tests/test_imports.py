@@ -60,7 +60,17 @@ MAY_IMPORT = {
 }
 
 # What talks to one store or does one chore, and must not be paid for by who does not use it.
-DRIVERS = ["psycopg", "influxdb_client", "elasticsearch", "pymysql", "watchfiles", "tqdm", "dpkt"]
+DRIVERS = [
+    "psycopg",
+    "influxdb_client",
+    "elasticsearch",
+    "pymysql",
+    "watchfiles",
+    "tqdm",
+    "dpkt",
+    "httpx",
+    "maxminddb",
+]
 
 
 def module_of(file: Path) -> str:
