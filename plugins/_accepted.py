@@ -80,7 +80,6 @@ ACCEPTED: dict[str, Accepted] = {
     ),
     "dmq_usrloc": Accepted(),
     "domain": Accepted("is_from_local/0=-1 is_uri_host_local/0=-1 is_domain_local/1=-1"),
-    "jsonrpcs": Accepted("jsonrpc_dispatch/0 jsonrpc_exec/1"),
     "maxfwd": Accepted("mf_process_maxfwd_header/1 is_maxfwd_lt/1=-1 process_maxfwd/1"),
     "mi_datagram": Accepted(),
     "mi_fifo": Accepted(),
