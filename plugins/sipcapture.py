@@ -413,15 +413,16 @@ class SipCapture(Plugin):
     @hookimpl
     def metrics(self) -> Iterator[tuple[str, dict[str, str], float]]:
         """What was captured by mode, what was refused, and what could not be read."""
-        for mode in self._modes.values():
+        for mode in self._opened.values():
             labels = {"mode": mode.name}
-            yield "sipcapture_captured_requests", labels, mode.requests
-            yield "sipcapture_captured_replies", labels, mode.replies
+            yield "homerd_sipcapture_captured_requests_total", labels, mode.requests
+            yield "homerd_sipcapture_captured_replies_total", labels, mode.replies
         for reason, count in self.refused.items():
-            yield "sipcapture_refused", {"reason": reason}, count
+            yield "homerd_sipcapture_refused_total", {"reason": reason}, count
         for field, count in self.settings.bad.items():
-            yield "sipcapture_unreadable", {"field": field}, count
-        yield "sipcapture_cleaned", {}, self.settings.cleaned
+            yield "homerd_sipcapture_unreadable_total", {"field": field}, count
+        yield "homerd_sipcapture_mended_rows_total", {}, self.settings.cleaned
+        yield "homerd_sipcapture_computed_tables", {}, len(self._computed)
 
     # The script's words
 

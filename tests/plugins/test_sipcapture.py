@@ -229,7 +229,7 @@ def test_a_mode_has_its_own_store_and_counts(capture):
     counted = [
         (labels["mode"], value)
         for name, labels, value in one.plugin.metrics()
-        if name.endswith("captured_requests")
+        if name == "homerd_sipcapture_captured_requests_total"
     ]
     assert counted == [("default", 1), ("archive", 1)]
 
