@@ -39,7 +39,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         default=DEFAULT.share * 100,
         metavar="N",
         help="go back to the script before when so many more packets of a hundred fail"
-        f" ({DEFAULT.share:.0%}; 0 never)",
+        f" ({DEFAULT.share:.0%}%; 0 never)",
     )
     parser.add_argument(
         "--rollback-seconds",
