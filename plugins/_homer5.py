@@ -192,7 +192,7 @@ def sip_row(packet: Packet, settings: Settings) -> Row | None:
     sip = packet.sip
     if sip.is_request:
         method: str = sip.method or ""
-        ruri = sip.ruri or ""
+        ruri = sip.received_ruri or ""
         ruri_user: str | None = sip.ruri_user
         ruri_domain: str | None = sip.ruri_host
         if ruri_user is None and ruri_domain is None:

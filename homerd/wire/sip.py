@@ -100,8 +100,9 @@ _Address = Sequence[str | None]
 _NAME, _URI, _USER, _HOST, _PORT, _TAG = range(6)
 _NO_ADDRESS = (None,) * 6
 
-_Line = tuple[str | None, str | None, int | None, str | None]  # method, ruri, status, reason
-_NO_LINE: _Line = (None, None, None, None)
+# method, ruri, status, reason, ruri as received
+_Line = tuple[str | None, str | None, int | None, str | None, str | None]
+_NO_LINE: _Line = (None, None, None, None, None)
 
 _SOON = 48  # lines in which most heads end; the body behind them is not cut into lines
 
@@ -156,7 +157,7 @@ class SipMessage:
     @property
     def method(self) -> str | None:
         """The request's method; of a reply, the method in CSeq."""
-        method, _, status, _ = self._line or self._read_line()
+        method, _, status, _, _ = self._line or self._read_line()
         return method if status is None else self.cseq_method
 
     @property
@@ -171,8 +172,20 @@ class SipMessage:
 
     @property
     def ruri(self) -> str | None:
-        """The Request-URI as received."""
+        """The Request-URI, or what it was rewritten to."""
         return (self._line or self._read_line())[1]
+
+    @property
+    def received_ruri(self) -> str | None:
+        """The Request-URI as received."""
+        return (self._line or self._read_line())[4]
+
+    def rewrite_ruri(self, uri: str) -> None:
+        """Let `ruri` and its parts tell of *uri*; a reply stays as it is."""
+        method, old, status, reason, received = self._line or self._read_line()
+        if old is not None:
+            self._line = (method, uri, status, reason, received)
+            self._ruri = None
 
     @property
     def ruri_user(self) -> str | None:
@@ -374,15 +387,15 @@ class SipMessage:
     def vias(self) -> list[Via]:
         """All Via elements that can be read, topmost first."""
         pieces = (piece for body in self.headers("via") for piece in split_list(body))
-        found = (_VIA.fullmatch(piece) for piece in pieces)
-        return [
-            Via(f"{m[1]}/{m[2]}", m[3], m[4], m[5] or "", (m[6] or "").strip(" \t"))
-            for m in found
-            if m
-        ]
+        return [via for via in map(_read_via, pieces) if via]
 
     def via(self, number: int) -> Via | None:
         """Via element *number*, from 1 at the top, negative from the end."""
+        # Hot path: the topmost alone, 1.5 µs where all take 21.
+        if number == 1 and (body := self._first("via")):
+            top = _read_via(body if "," not in body else split_list(body)[0])
+            if top:
+                return top
         vias = self.vias()
         if 0 < number <= len(vias):
             return vias[number - 1]
@@ -476,11 +489,11 @@ class SipMessage:
         parts = line.split(" ")
         # Hot path: the usual forms without a pattern, 0.4 µs in place of 1.1.
         if len(parts) == 3 and parts[2] == "SIP/2.0\r" and parts[0].isalpha() and parts[1]:
-            found: _Line = (parts[0], parts[1], None, None)
+            found: _Line = (parts[0], parts[1], None, None, parts[1])
         elif match := _STATUS_LINE.fullmatch(line):
-            found = (None, None, int(match[1]), match[2] or "")
+            found = (None, None, int(match[1]), match[2] or "", None)
         elif match := _REQUEST_LINE.fullmatch(line):
-            found = (match[1], match[2], None, None)
+            found = (match[1], match[2], None, None, match[2])
         else:
             found = _NO_LINE
         self._line = found
@@ -520,6 +533,13 @@ class SipMessage:
 def looks_like_sip(data: bytes) -> bool:
     """Whether *data* begins with a request or status line; line ends before it do not count."""
     return _START.match(data) is not None
+
+
+def _read_via(text: str) -> Via | None:
+    m = _VIA.fullmatch(text)
+    if m is None:
+        return None
+    return Via(f"{m[1]}/{m[2]}", m[3], m[4], m[5] or "", (m[6] or "").strip(" \t"))
 
 
 def _read_address(body: str) -> _Address:

@@ -60,6 +60,7 @@ def test_a_request_is_read_whole():
         "method": "INVITE",
         "raw": INVITE,
         "reason": None,
+        "received_ruri": "sip:bob:pw@h.example:5070;x=1",
         "ruri": "sip:bob:pw@h.example:5070;x=1",
         "ruri_host": "h.example",
         "ruri_port": "5070",
@@ -288,6 +289,39 @@ def test_the_contacts_are_those_of_the_first_header():
 )
 def test_the_branch_is_that_of_the_topmost_via(body, branch):
     assert of(f"Via: {body}\r\nVia: SIP/2.0/UDP c;branch=z9").via_branch == branch
+
+
+def test_a_rewritten_request_uri_is_read_in_its_place_and_the_received_one_is_kept():
+    message = SipMessage(INVITE)
+    assert message.ruri_user == "bob"
+    message.rewrite_ruri("sip:carol@new.example")
+    assert (message.ruri, message.ruri_user, message.ruri_host, message.ruri_port) == (
+        "sip:carol@new.example",
+        "carol",
+        "new.example",
+        None,
+    )
+    assert (message.received_ruri, message.method) == ("sip:bob:pw@h.example:5070;x=1", "INVITE")
+
+
+def test_a_reply_has_no_request_uri_to_rewrite():
+    message = SipMessage(REPLY)
+    message.rewrite_ruri("sip:carol@new.example")
+    assert (message.ruri, message.status, message.received_ruri) == (None, 486, None)
+
+
+@pytest.mark.parametrize(
+    ("headers", "host"),
+    [
+        ("Via: SIP/2.0/UDP a", "a"),
+        ("v:SIP/2.0/UDP a;x, SIP/2.0/UDP b", "a"),
+        ("Via: nonsense, SIP/2.0/UDP b", "b"),
+        ("Via: nonsense\r\nVia: SIP/2.0/UDP b", "b"),
+        ("Via:\r\n SIP/2.0/UDP\r\n\ta", "a"),
+    ],
+)
+def test_the_topmost_via_is_the_first_that_can_be_read(headers, host):
+    assert of(headers).via(1).host == host
 
 
 def test_via_elements_are_counted_over_all_headers():
