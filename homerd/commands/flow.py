@@ -75,13 +75,13 @@ class Step:
 def steps_of(messages: Sequence[Message], call_id: str) -> list[Step]:
     """Messages in the order of time, each compared with those before it."""
     legs = {call_id: 1}
-    seen: dict[tuple[str, str, str, str], set[str]] = {}
+    seen: dict[tuple[str, ...], set[str]] = {}
     steps: list[Step] = []
     for message in messages:
         leg = legs.setdefault(message.callid, len(legs) + 1)
         delta = message.micro_ts - steps[-1].message.micro_ts if steps else 0
         ends = (_end(message, True), _end(message, False))
-        nodes = seen.setdefault((*ends, message.method, message.msg), set())
+        nodes = seen.setdefault((*ends, message.callid, message.method, message.msg), set())
         repeats = "retransmission" if message.node in nodes else "copy" if nodes else ""
         nodes.add(message.node)
         steps.append(Step(message, delta, leg, _has_sdp(message), repeats))
@@ -172,14 +172,20 @@ class Ladder:
         return f"{clock} {_delta(step.delta):>9} ".ljust(_MARGIN) + "".join(lane)
 
     def _label(self, step: Step, room: int) -> str:
-        """`[2] 200 OK (1 INVITE) SDP again`; where room is short, the reason gives way."""
+        """`[2] 200 OK (1 INVITE) SDP again`; where room is short, reason and CSeq give way."""
         message = step.message
-        number, transaction = (message.cseq.split() or [""])[0], message.transaction
-        request = f"{number} {transaction}" if message.status is not None else number
-        tail = f" ({request.strip()})" * bool(request.strip())
-        tail += " SDP" * step.has_sdp + _REPEATS[step.repeats]
-        title = f"[{step.leg}] {message.title}" if len(self.legs) > 1 else message.title
-        return self._cut(self._cut(title, max(room - len(tail), 6)) + tail, room)
+        leg = f"[{step.leg}] " if len(self.legs) > 1 else ""
+        cseq = message.cseq if message.status is not None else message.cseq.partition(" ")[0]
+        answers = f" ({' '.join(cseq.split())})" if cseq else ""
+        marks = " SDP" * step.has_sdp + _REPEATS[step.repeats]
+        title = leg + message.title
+        shortest = len(leg + message.method) + (2 if message.reply_reason else 0)
+        for tail in (answers + marks, marks):
+            if len(title) + len(tail) <= room:
+                return title + tail
+            if shortest + len(tail) <= room:
+                return self._cut(title, room - len(tail)) + tail
+        return self._cut(title + marks, room)
 
     def _cut(self, text: str, most: int) -> str:
         return text if len(text) <= most else text[: max(most - 1, 0)] + self.signs.cut

@@ -75,13 +75,13 @@ def run(options: argparse.Namespace) -> int:
     if not found:
         print(f"nothing found in {place}")
         return 0
-    _print_table(found, sys.stdout)
+    print_table(found, sys.stdout)
     if more:
         print(f"the newest {options.limit}; there are older ones: --limit N, --until TIME")
     return 0
 
 
-def _print_table(found: Sequence[Message], out: TextIO) -> None:
+def print_table(found: Sequence[Message], out: TextIO) -> None:
     """One line a message, as wide as a terminal is; a file gets the whole text."""
     can_show = shows(out.encoding)
     width = shutil.get_terminal_size().columns if out.isatty() else None
