@@ -212,10 +212,14 @@ class Vocabulary:
     transformations: dict[str, Transformation] = field(default_factory=dict)
 
     def add(self, words: Iterable[ScriptFunction | PseudoVariable | Transformation]) -> None:
-        """Take *words*; a function may be added several times for several numbers of arguments."""
+        """Take *words*; a function may be added several times for several numbers of arguments.
+
+        Where two modules have one for the same number, that of the later module is taken.
+        """
         for word in words:
             if isinstance(word, ScriptFunction):
-                self.functions.setdefault(word.name, []).append(word)
+                variants = self.functions.setdefault(word.name, [])
+                variants.insert(sum(item.module == word.module for item in variants), word)
             elif isinstance(word, PseudoVariable):
                 self.variables[word.name] = word
             else:
