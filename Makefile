@@ -1,6 +1,7 @@
 # make run    the capture server, with homer.cfg (make run CFG=my.cfg ARGS="-A DO_IPV6")
 # make test   everything that must hold: ruff, mypy, pytest
 # make bench  microseconds a packet, stage by stage
+# make docs   the manual as a site, in site/; docs/ can be read as it is
 #
 # Each of them first makes .venv and installs homerd into it; once that is done no network is needed
 # until pyproject.toml changes.  The installation is editable: `git pull` is enough for new code.
@@ -9,13 +10,17 @@ CFG     ?= homer.cfg
 PYTHONS  = python3.13 python3.12 python3.11 python3
 VENV     = .venv/bin/python
 
-.PHONY: run test bench python install install-test clean
+.PHONY: run test bench docs python install install-test install-docs clean
 
 run: install
 	@exec $(VENV) -m homerd run -f "$(CFG)" $(ARGS)
 
 bench: install
 	@exec $(VENV) -m homerd bench -f "$(CFG)" $(ARGS)
+
+docs: install-docs
+	$(VENV) -m homerd.manual
+	NO_MKDOCS_2_WARNING=1 $(VENV) -m mkdocs build --quiet
 
 test: install-test
 	$(VENV) -m ruff check .
@@ -44,8 +49,11 @@ install:
 install-test:
 	@$(call install,.[test],.venv/installed-test)
 
+install-docs:
+	@$(call install,.[docs],.venv/installed-docs)
+
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist site *.egg-info
 
 # $(call install,WHAT,MARK): nothing to do when .venv works and MARK says that it was made here, from
 # this pyproject.toml.  A changed file time alone (git switches branches) installs nothing.  What

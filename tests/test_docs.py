@@ -8,6 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from homerd import cli
+from homerd.commands.cases import read_cases
+from homerd.core import metrics, settings
+from homerd.core.program import load
+from homerd.core.worker import Worker
+from homerd.lang.diagnostics import CODES
+from homerd.manual import pages
+from homerd.manual.words import signature
 from homerd.plugin import declare, hookspecs
 
 ROOT = Path(__file__).parent.parent
@@ -57,3 +67,134 @@ def test_the_module_of_the_manual_adds_its_function_to_the_language(tmp_path):
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- the pages made from declarations
+
+PARTS = sorted(path for path in ROOT.glob("docs/parts/*.yaml") if "cases:" in path.read_text())
+MODULES = {module.name: module for module in pages.installed(ROOT)}
+PAGES = sorted(ROOT.glob("docs/**/*.md"))
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
+
+
+def test_no_page_is_stale():
+    assert pages.stale_pages(ROOT) == [], "python -m homerd.manual"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_word_of_a_module_stands_on_its_page_and_in_the_index(name):
+    module, text, index = MODULES[name], page(f"modules/{name}.md"), page("words.md")
+    for word in module.words:
+        shown = signature(word)
+        assert f"`{shown}`" in text.replace("\\|", "|"), shown
+        mark = {"ScriptFunction": f"`{word.name}()`", "PseudoVariable": f"`${word.name}`"}
+        assert mark.get(type(word).__name__, f"`{{{word.name}}}`") in index
+    assert [param.name for param in module.params if f"`{param.name}`" not in text] == []
+    assert [metric for metric in module.metrics if f"`{metric}`" not in text] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_word_of_a_module_has_a_text(name):
+    module = MODULES[name]
+    assert [word.name for word in module.words if not word.help.strip()] == []
+    assert [param.name for param in module.params if not param.help.strip()] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_page_of_a_module_has_the_fixed_shape(name):
+    sections = re.findall(r"^## (.+)$", page(f"modules/{name}.md"), re.MULTILINE)
+    fixed = ["Overview", "Requirements", "Parameters", "Functions", "Pseudo-variables"]
+    fixed += ["Transformations", "Metrics"]
+    assert sections in (fixed, [*fixed, "Examples"])
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_an_example_of_a_parameter_is_one_that_the_module_takes(name):
+    module = MODULES[name]
+    params = {param.name: param for param in module.params}
+    for param, value in module.part.get("parameters", {}).items():
+        params[param].convert(value)
+    assert set(module.part.get("metrics", {})) <= set(module.metrics)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_code_is_in_the_manual_with_a_script_that_has_it(code):
+    folder = ROOT / "docs/parts/errors"
+    assert f"### {code}\n" in page("errors.md")
+    if (folder / f"{code}.cfg").is_file():
+        _, script = pages.error_example(folder / f"{code}.cfg")
+        assert code in {item.code for item in pages.diagnostics_of(script)[0]}
+    else:
+        assert (folder / f"{code}.md").is_file(), f"docs/parts/errors/{code}.cfg"
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_a_command_is_in_the_manual(command):
+    assert f"`homerd {command}" in COMMANDS
+    assert f"## homerd {command}\n" in page("options.md")
+
+
+def test_every_setting_is_in_the_manual():
+    known = {*settings._FIELDS, "listen", "socket", "port", "disable_tcp"}
+    assert {name for name in known if f"`{name}`" not in page("language.md")} == set()
+
+
+def test_every_directive_is_in_the_manual():
+    source = (ROOT / "homerd/lang/preprocess.py").read_text()
+    words = "define redef trydef substdef substdefs subst defenv defenvs trydefenv trydefenvs"
+    words += " ifdef ifndef else endif ifexp"
+    assert [word for word in words.split() if f'"{word}"' not in source] == []
+    assert [word for word in words.split() if f"`#!{word}" not in page("language.md")] == []
+
+
+def test_every_counter_of_status_is_in_the_manual(tmp_path):
+    script = tmp_path / "homer.cfg"
+    script.write_text('loadmodule "statsd"\nrequest_route { drop; }\n')
+    worker = Worker(load(script), deliver=False)
+    worker.start()
+    counters = metrics.snapshot(worker)
+    text = page("metrics.md")
+    assert [key for key in counters if f"`{key}`" not in text] == []
+    assert [key for key in counters["sinks"]["statsd"] if not re.search(rf"\b{key}\b", text)] == []
+    assert [name for name in pages.core_metrics() if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("cases", PARTS, ids=lambda path: path.stem)
+def test_the_examples_of_the_manual_hold(cases, capsys):
+    status = cli.main(["test", str(cases)])
+    assert status == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("cases", PARTS, ids=lambda path: path.stem)
+def test_every_example_is_shown(cases):
+    names = [case.name for case in read_cases(cases)]
+    file = ROOT / "docs" / f"{cases.stem}.md"
+    text = file.read_text() if file.is_file() else page(f"modules/{cases.stem}.md")
+    mark = "<!-- case: {} -->" if file.is_file() else "### {}\n"
+    upper = str if file.is_file() else (lambda name: name[:1].upper() + name[1:])
+    assert [name for name in names if mark.format(upper(name)) not in text] == []
+
+
+@pytest.mark.parametrize("document", PAGES, ids=lambda path: str(path.relative_to(ROOT / "docs")))
+def test_a_link_of_a_page_leads_somewhere(document):
+    text = document.read_text()
+    for place, heading in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", text):
+        target = (document.parent / place) if place else document
+        assert target.exists(), place
+        if heading and target.suffix == ".md":
+            slugs = {
+                re.sub(r"[^\w-]", "", title.strip().lower().replace(" ", "-"))
+                for title in re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+            }
+            assert heading in slugs, f"{place}#{heading}"
+
+
+def test_the_site_has_every_page():
+    site = (ROOT / "mkdocs.yml").read_text()
+    names = {str(path.relative_to(ROOT / "docs")) for path in PAGES}
+    parts = {name for name in names if name.startswith("parts/")}
+    assert {name for name in names - parts if name not in site} == set()
+    assert {name for name in re.findall(r"[\w/-]+\.md", site) if name not in names} == set()

@@ -170,22 +170,30 @@ def _module_metrics(module: Module) -> str:
 
 
 def case_text(case: Mapping[str, Any]) -> str:
-    """A case as an example: its script, what comes in, what must come of it."""
+    """A case with its heading and what comes in."""
+    text = f"### {upper(str(case.get('name', 'Example')))}\n\n"
     note = str(case.get("note", "")).strip()
-    text = f"### {upper(str(case.get('name', 'Example')))}\n\n{note}\n\n" if note else ""
-    text = text or f"### {upper(str(case.get('name', 'Example')))}\n\n"
-    text += f"```\n{str(case.get('script', '')).strip()}\n```\n"
+    if note:
+        text += f"{note}\n\n"
     comes = "".join(f"- {line}\n" for line in map(_packet_line, case.get("packets") or []))
-    if comes:
-        text += f"\nWhat comes in:\n\n{comes}"
-    expected = yaml.safe_dump(
-        case.get("expect", {}),
-        sort_keys=False,
-        allow_unicode=True,
-        width=96,
-        default_flow_style=None,
+    return text + example(case) + (f"\nThe packets:\n\n{comes}" if comes else "")
+
+
+def example(case: Mapping[str, Any]) -> str:
+    """A case's script and what must come of it."""
+    text = f"```\n{str(case.get('script', '')).strip()}\n```\n"
+    expect = dict(case.get("expect", {}))
+    lines = expect.get("log")
+    if lines and all(isinstance(line, str) for line in lines):
+        del expect["log"]
+        text += "\nIt prints:\n\n```text\n{}\n```\n".format("\n".join(lines))
+    if not expect:
+        return text
+    told = yaml.safe_dump(
+        expect, sort_keys=False, allow_unicode=True, width=96, default_flow_style=None
     )
-    return f"{text}\nWhat must come of it:\n\n```yaml\n{expected.strip()}\n```\n"
+    also = " also" if lines and "log" not in expect else ""
+    return f"{text}\nWhat{also} comes of it:\n\n```yaml\n{told.strip()}\n```\n"
 
 
 def _packet_line(packet: Any) -> str:  # as YAML holds it

@@ -23,7 +23,7 @@ from homerd.errors import PluginError, ScriptErrors
 from homerd.lang.diagnostics import CODES, Diagnostic, render
 from homerd.lang.source import SourceMap
 from homerd.lang.vocabulary import PseudoVariable, ScriptFunction, Transformation
-from homerd.manual.module import MADE, METRIC, Module, module_page
+from homerd.manual.module import MADE, METRIC, Module, example, module_page
 from homerd.manual.words import cell, upper
 from homerd.plugin.registry import GROUP, from_entry_point
 
@@ -60,9 +60,27 @@ def pages(root: Path) -> dict[Path, str]:
     made[docs / "errors.md"] = _errors_page(root / docs / "parts/errors")
     made[docs / "options.md"] = _options_page()
     made[docs / "metrics.md"] = _metrics_page(modules, root / docs / "parts/metrics.yaml")
+    for file in sorted((root / docs).glob("*.md")):
+        cases = root / docs / "parts" / f"{file.stem}.yaml"
+        if docs / file.name not in made and cases.is_file():
+            made[docs / file.name] = with_cases(file.read_text("utf-8"), cases)
     site = root / "mkdocs.yml"
     made[Path("mkdocs.yml")] = _navigation(site.read_text("utf-8"), modules)
     return made
+
+
+_CASE = re.compile(r"<!-- case: (.+?) -->\n(?:.*?<!-- end of case -->\n)?", re.DOTALL)
+
+
+def with_cases(page: str, file: Path) -> str:
+    """A page written by hand, with the cases of *file* where it names them."""
+    cases = {case["name"]: case for case in yaml.safe_load(file.read_text("utf-8"))["cases"]}
+
+    def shown(mark: re.Match[str]) -> str:
+        name = mark[1]
+        return f"<!-- case: {name} -->\n\n{example(cases[name])}\n<!-- end of case -->\n"
+
+    return _CASE.sub(shown, page)
 
 
 def installed(root: Path) -> list[Module]:
@@ -136,8 +154,8 @@ def _errors_page(folder: Path) -> str:
         text += f"\n### {code}\n\n{upper(meaning)}.\n"
         file = folder / f"{code}.cfg"
         if not file.is_file():
-            prose = file.with_suffix(".md")  # what no script alone brings about
-            text += f"\n{prose.read_text('utf-8').strip()}\n" if prose.is_file() else ""
+            alone = file.with_suffix(".md")  # what no script brings about by itself
+            text += f"\n{alone.read_text('utf-8').strip()}\n" if alone.is_file() else ""
             continue
         prose, script = error_example(file)
         found, sources = diagnostics_of(script)
@@ -193,6 +211,8 @@ def _option_rows(parser: argparse.ArgumentParser) -> Iterator[str]:
 def _metrics_page(modules: Sequence[Module], meanings: Path) -> str:
     told = yaml.safe_load(meanings.read_text("utf-8")) if meanings.is_file() else {}
     text = f"{MADE}# Metrics\n\n{told.get('overview', '').strip()}\n"
+    text += "\n## What status tells\n\n| key of `homerd status --json` | |\n| --- | --- |\n"
+    text += "".join(f"| `{key}` | {cell(told['status'][key])} |\n" for key in told["status"])
     names = core_metrics()
     if names:
         text += "\n## The server\n\n| metric | |\n| --- | --- |\n"

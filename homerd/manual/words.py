@@ -8,9 +8,28 @@ from __future__ import annotations
 from dataclasses import is_dataclass
 from typing import Any
 
-from homerd.lang.vocabulary import ModParam, PseudoVariable, ScriptFunction, Transformation
+from homerd.lang.vocabulary import (
+    ModParam,
+    ParameterKind,
+    PseudoVariable,
+    ScriptFunction,
+    Transformation,
+)
 
 NO_EFFECT = "accepted"  # how the help of a word begins that is there for the scripts' sake alone
+
+_KINDS = {
+    ParameterKind.TEXT: "text",
+    ParameterKind.NUMBER: "number",
+    ParameterKind.VALUE: "any value",
+    ParameterKind.FORMAT: "text in quotes",
+    ParameterKind.PLAIN: "text as it is written, or an expression",
+    ParameterKind.TEXT_OR_PV: "text, or a variable alone",
+    ParameterKind.CONSTANT: "constant",
+    ParameterKind.SUBSTITUTION: "substitution",
+    ParameterKind.READABLE: "variable",
+    ParameterKind.WRITABLE: "variable that can be assigned to",
+}
 
 Word = ScriptFunction | PseudoVariable | Transformation
 
@@ -60,7 +79,7 @@ def parameters_text(word: ScriptFunction | Transformation) -> str:
     """What may stand for each parameter."""
     kinds = []
     for item in word.parameters:
-        kind = "a route's name" if item.route else str(item.kind.value)
+        kind = "a route's name" if item.route else _KINDS[item.kind]
         if item.choices:
             kind = " or ".join(f'"{choice}"' for choice in item.choices)
         kinds.append(f"`{item.name}` {kind}{'' if item.required else ', may be left out'}")
