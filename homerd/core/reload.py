@@ -133,9 +133,15 @@ class Reloader:
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[object]] = set()
         self._tried = worker.program.sources
+        self._seen = self._texts()
         self._proven = worker.program
         self._trial: _Trial | None = None
         worker.every(1.0, self.look)
+
+    @property
+    def stale(self) -> bool:
+        """Whether a file is another than at the last reload, refused or not."""
+        return any(_text(file) != self._seen.get(file) for file in self.files)
 
     @property
     def files(self) -> frozenset[Path]:
@@ -180,6 +186,7 @@ class Reloader:
                 log.exception("reload failed")
                 told = f"{type(error).__name__}: {error}; the old script stays"
                 outcome = Outcome(REFUSED, why, message=told)
+            self._seen = self._texts()
             outcome.was, outcome.seconds = was, time.monotonic() - started
             outcome.digest = outcome.digest or was
             if outcome.result != UNCHANGED:
@@ -254,7 +261,13 @@ class Reloader:
         from homerd.core.watch import saved  # what it needs is loaded only where files are watched
 
         async for _ in saved(lambda: self.files):
-            await self.reload("saved")
+            if self.stale:
+                await self.reload("saved")
+
+    def _texts(self) -> dict[Path, str | None]:
+        """Each watched file as it was read; one that the last script did without, as it is."""
+        read = {Path(file.path): file.text for file in self._tried.files}
+        return {file: read[file] if file in read else _text(file) for file in self.files}
 
     def _begin(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -377,6 +390,13 @@ class _Starting:
                 return call()
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+
+
+def _text(file: Path) -> str | None:
+    try:
+        return file.read_text("utf-8", errors="surrogateescape")
+    except OSError:
+        return None
 
 
 def _notes(running: Program, program: Program, new: list[str], changes: list[Change]) -> list[str]:

@@ -6,7 +6,7 @@ What counts is whether a watched name now leads to something else.
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -14,18 +14,23 @@ from watchfiles import Change, awatch
 
 _QUIET_MS = 50  # saving goes on as long as the next change comes within
 _LONGEST_MS = 400
-_LOOK_MS = 5000  # also without a word from the kernel: links and network folders are silent
+_LOOK_MS = 1000  # also without a word from the kernel: links and network folders are silent
 
 State = tuple[int, int, int]
 
 
 async def saved(files: Callable[[], frozenset[Path]]) -> AsyncIterator[None]:
-    """Comes each time one of *files* was saved; which those are is asked anew each time."""
-    known: dict[Path, State | None] = {}
+    """Comes each time one of *files* was saved; which those are is asked anew each time.
+
+    Also comes whenever it begins to watch, for what was saved before that.
+    """
     while True:
         watched = files()
         folders = {file.absolute().parent for file in watched}
-        known = {file: known.get(file, _state(file)) for file in watched}
+        known = {file: _state(file) for file in watched}
+        yield
+        if files() != watched:
+            continue
         async for _ in awatch(
             *(folder for folder in folders if folder.is_dir()),
             watch_filter=_Wanted(watched),
@@ -44,13 +49,21 @@ async def saved(files: Callable[[], frozenset[Path]]) -> AsyncIterator[None]:
 
 
 class _Wanted:
-    """Which changes matter in a folder where much else may be written."""
+    """Which changes matter in a folder where much else may be written.
+
+    Any does from time to time: while others come, there is no time-out to look at.
+    """
 
     def __init__(self, files: frozenset[Path]) -> None:
         self.paths = {str(file.absolute()) for file in files}
+        self._look_at = 0.0
 
     def __call__(self, change: Change, path: str) -> bool:
-        return path in self.paths or os.path.islink(path)
+        now = time.monotonic()
+        if path in self.paths or now >= self._look_at:
+            self._look_at = now + _LOOK_MS / 1000
+            return True
+        return False
 
 
 def _state(file: Path) -> State | None:
