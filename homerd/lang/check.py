@@ -526,12 +526,15 @@ class _Checker:
             return None
         if text is None:
             return None
-        if len(text.parts) != 1 or not isinstance(text.parts[0], Reference):
+        reference, behind = text.parts[0], text.parts[1:]
+        if not isinstance(reference, Reference) or (behind and behind[0] not in parameter.choices):
             self.diagnostics.add("E302", f"{function}() takes one pseudo-variable here", node.span)
             return None
-        variable = text.parts[0].variable
+        if behind:
+            text = Text(text.source, [reference], text.offset)
+        variable = reference.variable
         if how == "writable" and variable is not None and not variable.writable:
-            self.diagnostics.add("E304", f"${text.parts[0].name} can only be read", node.span)
+            self.diagnostics.add("E304", f"${reference.name} can only be read", node.span)
         return Argument(how, text)
 
     # -- pseudo-variables

@@ -100,7 +100,9 @@ class Parameter:
     """One parameter of a function or of a transformation.
 
     convert: for CONSTANT, and a literal without pseudo-variables where others may have them, from
-    the literal (str or int) to the argument; its ValueError is the diagnostic, and a `span` attribute (start, end) on it underlines a part of the literal.
+    the literal (str or int) to the argument; its ValueError is the diagnostic, and a `span`
+    attribute (start, end) on it underlines a part of the literal.
+    choices: what a CONSTANT may be; what may stand behind the variable of a READABLE or WRITABLE.
     """
 
     name: str
