@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import sys
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -141,6 +142,7 @@ def _from_file(name: str, file: Path) -> Any:  # any object with hooks
     if spec is None or spec.loader is None:
         raise PluginError(name, f"{file} cannot be imported")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # somebody else's code: whatever it raises is its fault, by name
