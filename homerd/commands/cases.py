@@ -17,7 +17,9 @@ case begins with a freshly loaded script.  docs/testing.md has every key.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import sqlite3
 import tempfile
@@ -40,9 +42,12 @@ from homerd.lang.diagnostics import render
 
 ENDINGS = (".yaml", ".yml", ".json")
 DEFAULT_DATABASE = "x.db"
+STORES = "HOMERD_DB"  # names the stores of sqlops and its kin, whatever the script says
 DEFAULT_PORT = "8125"  # stands for @UDP@; nothing is sent to it
 
-_KEYS = frozenset({"name", "script", "files", "define", "clock", "packets", "expect", "database"})
+_KEYS = frozenset(
+    {"name", "script", "files", "define", "clock", "packets", "expect", "database", "sql"}
+)
 _FOR_THE_READER = frozenset({"section", "note"})
 
 
@@ -123,8 +128,10 @@ def run_case(case: Case, script: Path | None, defines: Sequence[str] = ()) -> Ou
     """
     started = time.perf_counter()
     outcome = Outcome(case)
-    with tempfile.TemporaryDirectory(prefix="homerd-test-") as folder:
-        _run(case, script, [*defines, *_listed(case, "define")], Path(folder), outcome)
+    with tempfile.TemporaryDirectory(prefix="homerd-test-") as name:
+        folder = Path(name)
+        with _stores_in(folder, case):
+            _run(case, script, [*defines, *_listed(case, "define")], folder, outcome)
     outcome.seconds = time.perf_counter() - started
     return outcome
 
@@ -153,8 +160,7 @@ def _run(
     if expect.get("load", "ok") == "error":
         outcome.wrong.append(Mismatch("load", ["error"], ["ok"]))
         return
-    # A script of the case's own may say where its rows go; a script in use is never delivered from.
-    deliver = isinstance(own, str) and "@DIR@" in own
+    deliver = _delivers(case)
     items = [
         (_item(case, number, told), told.get("expect") if isinstance(told, Mapping) else None)
         for number, told in enumerate(_listed(case, "packets"), 1)
@@ -166,6 +172,34 @@ def _run(
     if deliver:
         got["rows"] = _stored(folder / str(case.told.get("database", DEFAULT_DATABASE)), expect)
     outcome.wrong += compare(_filled(expect, folder), got)
+
+
+def _delivers(case: Case) -> bool:
+    """A script of the case's own may say where its rows go; one in use is never delivered from."""
+    script = case.told.get("script")
+    return isinstance(script, str) and "@DIR@" in script
+
+
+@contextlib.contextmanager
+def _stores_in(folder: Path, case: Case) -> Iterator[None]:
+    """What the script asks of its databases is answered by one of the case's, made by its `sql`."""
+    if _delivers(case):
+        yield
+        return
+    store = folder / "store.db"
+    try:
+        with closing(sqlite3.connect(store)) as connection:
+            connection.executescript(";\n".join(_listed(case, "sql")))
+    except (sqlite3.Error, TypeError) as error:
+        raise ConfigError(f"{case.place}: sql: {error}") from None
+    before = os.environ.get(STORES)
+    os.environ[STORES] = f"sqlite://{store}"
+    try:
+        yield
+    finally:
+        del os.environ[STORES]
+        if before is not None:
+            os.environ[STORES] = before
 
 
 def _loaded(case: Case, script: Path | None, defines: Sequence[str], folder: Path) -> Program:
@@ -234,12 +268,22 @@ def _told(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "log": [line for event in events for line in _lines(event["log"])],
         "xlog": "".join(entry["text"] for event in events for entry in event["log"]).splitlines(),
         "rows": rows,
-        "udp": [e["record"] for e in effects if isinstance(e.get("record"), str)],
+        "udp": [effect["record"] for effect in effects if effect["sink"] == "statsd"],
+        "sent": _sent(effects),
         "effects": effects,
         "result": [event["result"] for event in packets],
         "route": [event["route"] for event in packets],
         "errors": [event["error"]["message"] for event in events if event["error"]],
     }
+
+
+def _sent(effects: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """By sink, what is no row of a table: datagrams, statements, requests."""
+    found: dict[str, list[str]] = {}
+    for effect in effects:
+        if isinstance(effect.get("record"), str):
+            found.setdefault(effect["sink"], []).append(effect["record"].rstrip("\n"))
+    return found
 
 
 def _lines(log: Sequence[Mapping[str, str]]) -> Iterator[dict[str, str]]:
@@ -276,7 +320,7 @@ def _stored(database: Path, expect: Mapping[str, Any]) -> dict[str, list[dict[st
 
 def _listed(case: Case, key: str) -> list[Any]:
     told = case.told.get(key) or []
-    if isinstance(told, str) and key == "define":
+    if isinstance(told, str) and key in ("define", "sql"):
         return [told]
     if not isinstance(told, list):
         raise ConfigError(f"{case.place}: {key}: expected a list")

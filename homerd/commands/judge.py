@@ -153,6 +153,17 @@ def _row_lines(
     return lines
 
 
+def _sent(key: str, expected: Any, got: Mapping[str, Sequence[str]]) -> list[Mismatch]:
+    """By sink: texts in their order."""
+    found: list[Mismatch] = []
+    for sink, told in expected.items():
+        texts = [text for name in sorted(got) if fnmatchcase(name, sink) for text in got[name]]
+        for mismatch in _texts(key, told, texts):
+            note = "" if texts else f"sent by: {', '.join(sorted(got)) or 'nothing'}"
+            found.append(Mismatch(f"{key} of {sink}", mismatch.expected, mismatch.got, note))
+    return found
+
+
 def _effects(key: str, expected: Any, got: Sequence[Mapping[str, Any]]) -> list[Mismatch]:
     wanted = expected if isinstance(expected, list) else [expected]
     if len(wanted) == len(got) and all(map(_holds, wanted, got)):
@@ -180,6 +191,7 @@ _JUDGES: dict[str, Callable[[str, Any, Any], list[Mismatch]]] = {
     "xlog": _texts,
     "rows": _rows,
     "udp": _texts,
+    "sent": _sent,
     "effects": _effects,
     "metrics": _metrics,
     "result": _texts,

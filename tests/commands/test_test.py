@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -254,3 +255,34 @@ def test_the_cases_of_a_shipped_script_hold(cases, capsys, monkeypatch):
     script = cases.with_name(cases.name.removesuffix(".test.yaml") + ".cfg")
     status = main(["test", str(script)])
     assert status == 0, capsys.readouterr().out
+
+
+def test_what_a_script_asks_of_its_database_is_answered_by_the_case(tested, monkeypatch):
+    monkeypatch.delenv("HOMERD_DB", raising=False)
+    case = f"""\
+- script: |
+    mpath="{ROOT / "plugins"}"
+    loadmodule "pv"
+    loadmodule "xlog"
+    loadmodule "sqlops"
+    modparam("sqlops", "sqlcon", "cb=>mysql://user:secret@192.0.2.1/homer_data")
+    request_route {{
+        sql_query("cb", "select name from customers where ip = '192.0.2.1'", "r");
+        xlog("$dbr(r=>[0,0])\\n");
+        sql_query("cb", "insert into seen values (1)");
+        drop;
+    }}
+  sql: ["CREATE TABLE customers (ip TEXT, name TEXT)", "INSERT INTO customers VALUES ('192.0.2.1', 'acme')"]
+  packets: ["OPTIONS sip:a@b SIP/2.0\\nVia: SIP/2.0/UDP 192.0.2.1;branch=z\\nFrom: <sip:a@b>;tag=1\\nTo: <sip:a@b>\\nCall-ID: 1\\nCSeq: 1 OPTIONS\\n"]
+  expect: {{log: [acme], rows: {{seen: [{{sql: insert into seen values (1)}}]}}}}
+"""
+    status, out, _ = tested(case)
+    assert status == 0, out
+    assert "HOMERD_DB" not in os.environ
+
+
+def test_sent_is_what_left_by_a_sink(tested):
+    assert tested(CASE + '    sent: {statsd: ["calls:1|c"]}\n')[0] == 0
+    status, out, _ = tested(CASE + '    sent: {"http*": ["x"]}\n')
+    assert status == 1
+    assert "sent by: statsd" in out
