@@ -7,15 +7,11 @@ Homer's or ends in a number, as rotation names them, and at most COMPUTED_TABLES
 
 from __future__ import annotations
 
-import itertools
 import logging
-import random
 import re
 import time
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 from homerd.api import (
     ConfigError,
@@ -51,6 +47,15 @@ from homerd_plugins._homer5 import (
     sip_row,
 )
 from homerd_plugins._sqlite import SqliteSink, path_of
+from homerd_plugins._tables import (
+    CaptureMode,
+    Choice,
+    HashSource,
+    Mode,
+    TableName,
+    Tables,
+    listed,
+)
 
 log = logging.getLogger("homerd.sipcapture")
 
@@ -59,131 +64,11 @@ DEFAULT_MODE = "default"
 COMPUTED_TABLES = 1000
 SIP, REPORT = 0, 1  # the sink's layouts
 
-HASH_SOURCES = ("call_id", "from_user", "to_user")
-MT_MODES = ("rand", "hash", "round_robin")
-
-# strftime code -> for how many seconds what it gives stays the same
-_CODES = {"Y": 86400, "m": 86400, "d": 86400, "j": 86400, "U": 86400, "H": 3600, "M": 60, "S": 1}
-
 # (int)(atof(value) * atoi(factor)): as much of the text as is a number
 _FLOAT = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,4})?)", re.I | re.A)
 _INT = re.compile(r"\s*([+-]?[0-9]{1,18})", re.A)
 
 _COMPRESSED = 0x10  # the chunk of a packed payload; $hep(0x00f) gives it unpacked
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Which of several tables a message goes to: `rand`, `round_robin`, `hash`."""
-
-    how: str
-
-    @classmethod
-    def from_script(cls, text: str | int) -> Choice:
-        """Read modparam's `mt_mode`."""
-        if text not in MT_MODES:
-            raise ValueError(f'expected one of {_listed(MT_MODES)}, got "{text}"')
-        return cls(str(text))
-
-
-@dataclass(frozen=True, slots=True)
-class HashSource:
-    """What `hash` is taken of: `call_id`, `from_user`, `to_user`."""
-
-    what: str
-
-    @classmethod
-    def from_script(cls, text: str | int) -> HashSource:
-        """Read modparam's `hash_source`."""
-        if text not in HASH_SOURCES:
-            raise ValueError(f'expected one of {_listed(HASH_SOURCES)}, got "{text}"')
-        return cls(str(text))
-
-
-@dataclass(frozen=True, slots=True)
-class CaptureMode:
-    """A store and its tables under a name that sip_capture() may choose.
-
-    hash_source: None when the mode says `hash` and not of what.
-    """
-
-    name: str
-    db_url: str
-    tables: tuple[str, ...]
-    choice: Choice
-    hash_source: HashSource | None
-
-    @classmethod
-    def from_script(cls, text: str | int) -> CaptureMode:
-        """Read `NAME=>db_url=…;table_name=a|b;mt_mode=…;hash_source=…`."""
-        name, arrow, rest = str(text).partition("=>")
-        if not arrow or not name.strip():
-            raise ValueError('expected "NAME=>db_url=…;table_name=…;mt_mode=…"')
-        settings: dict[str, str] = {}
-        for item in rest.split(";"):
-            key, _, value = item.strip().partition("=")
-            if key not in ("db_url", "table_name", "mt_mode", "hash_source", ""):
-                raise ValueError(f'capture mode "{name.strip()}" has no setting "{key}"')
-            settings[key] = value.strip()
-        missing = [key for key in ("db_url", "table_name", "mt_mode") if not settings.get(key)]
-        if missing:
-            raise ValueError(f'capture mode "{name.strip()}" lacks {_listed(missing)}')
-        source = settings.get("hash_source")
-        return cls(
-            name.strip(),
-            settings["db_url"],
-            _table_names(settings["table_name"]),
-            Choice.from_script(settings["mt_mode"]),
-            HashSource.from_script(source) if source else None,
-        )
-
-
-class Tables:
-    """`table_name`: one name, or several by `|`, each with strftime codes."""
-
-    @classmethod
-    def from_script(cls, text: str | int) -> tuple[str, ...]:
-        """Read and check the names."""
-        return _table_names(str(text))
-
-
-class TableName:
-    """A table's name with strftime codes, given the time of a message."""
-
-    __slots__ = ("_name", "_period", "_step", "template")
-
-    def __init__(self, template: str) -> None:
-        """Raises ValueError for a code or a name that cannot be a table's."""
-        self.template = template
-        self._step = _step(template)
-        self._period = -1
-        self._name = ""
-        if not is_table_name(self.at(0)):
-            raise ValueError(
-                f'"{template}" cannot be a table: expected at most 64 of A-Z a-z 0-9 and _'
-            )
-
-    def at(self, seconds: int) -> str:
-        """The name for a message of *seconds* since 1970, UTC."""
-        period = seconds // self._step
-        if period != self._period:
-            # Hot path: strftime is 1.5 µs, and the name changes with the smallest code it has.
-            self._name = time.strftime(self.template, time.gmtime(seconds))
-            self._period = period
-        return self._name
-
-
-class Mode:
-    """A capture mode at work: its sink, its tables, how one is chosen, what it captured."""
-
-    __slots__ = ("choose", "name", "replies", "requests", "sink")
-
-    def __init__(self, mode: CaptureMode, sink: SqliteSink) -> None:
-        self.name = mode.name
-        self.sink = sink
-        self.requests = 0
-        self.replies = 0
-        self.choose = _chooser(mode)
 
 
 class SipCapture(Plugin):
@@ -597,7 +482,7 @@ class SipCapture(Plugin):
     def _mode_name(self, text: str | int) -> str:
         names = [DEFAULT_MODE, *(mode.name for mode in self.capture_mode)]
         if text not in names:
-            raise ValueError(f'unknown capture mode "{text}", known: {_listed(names)}')
+            raise ValueError(f'unknown capture mode "{text}", known: {listed(names)}')
         return str(text)
 
 
@@ -610,53 +495,6 @@ def _constant_table(text: str | int) -> str:
     return ConstantText(text)
 
 
-def _table_names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split("|") if name.strip())
-    if not names:
-        raise ValueError("expected the name of a table")
-    for name in names:
-        TableName(name)
-    return names
-
-
-def _step(template: str) -> int:
-    """For how many seconds *template* gives the same name."""
-    step = 1 << 62
-    codes = iter(template)
-    for sign in codes:
-        if sign == "%":
-            code = next(codes, "")
-            if code not in _CODES and code != "%":
-                known = " ".join(f"%{code}" for code in _CODES)
-                raise ValueError(f'"%{code}" in "{template}" is no code for a table: {known}')
-            step = min(step, _CODES.get(code, step))
-    return step
-
-
-def _chooser(mode: CaptureMode) -> Callable[[Packet], str]:
-    """How a message's table is found among the mode's own."""
-    tables = [TableName(name) for name in mode.tables]
-    if len(tables) == 1:
-        return lambda packet: tables[0].at(packet.seconds)
-    if mode.choice.how == "rand":
-        return lambda packet: random.choice(tables).at(packet.seconds)
-    if mode.choice.how == "round_robin":
-        turn = itertools.cycle(tables)
-        return lambda packet: next(turn).at(packet.seconds)
-    what = mode.hash_source.what if mode.hash_source else HASH_SOURCES[0]
-
-    def hashed(packet: Packet) -> str:
-        sip = packet.sip
-        if what == "call_id":
-            source = (sip.call_id or "").partition(" ")[0]
-        else:
-            source = (sip.from_user if what == "from_user" else sip.to_user) or ""
-        number = zlib.crc32(source.encode("utf-8", "surrogateescape"))
-        return tables[number % len(tables)].at(packet.seconds)
-
-    return hashed
-
-
 def _parameter_of(mode: CaptureMode) -> str:
     """The modparam that names the mode's database; its password is nobody's to see."""
     if mode.name == DEFAULT_MODE:
@@ -666,7 +504,3 @@ def _parameter_of(mode: CaptureMode) -> str:
 
 def _safe(url: str) -> str:
     return re.sub(r"://[^/@]*@", "://…@", url)
-
-
-def _listed(words: Iterable[str]) -> str:
-    return ", ".join(words)

@@ -13,7 +13,8 @@ from homerd.core.program import load
 from homerd.core.worker import Worker
 from homerd.errors import ConfigError
 from homerd.wire.hep import Frame, encode
-from homerd_plugins.sipcapture import COMPUTED_TABLES, CaptureMode, TableName
+from homerd_plugins._tables import CaptureMode, TableName
+from homerd_plugins.sipcapture import COMPUTED_TABLES
 
 MODULES = ("pv", "xlog", "sipcapture")
 ON = (
