@@ -5,12 +5,14 @@ Does what Kamailio's fixups do at load, and reports everything it finds.
 
 from __future__ import annotations
 
+import inspect
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from homerd.lang import nodes
 from homerd.lang.diagnostics import Diagnostics, did_you_mean
+from homerd.lang.dialect import Dialect
 from homerd.lang.posix import Substitution, compile_posix
 from homerd.lang.preprocess import Tokens, string_places
 from homerd.lang.source import Span
@@ -58,6 +60,8 @@ class Checked:
     routes: name -> block; events, requests and replies likewise.
     calls: a route's name ("0" the main route) -> the routes it calls by name.
     asks_routes: whether an expression looks at what a route returned.
+    opensips: whether the script speaks that dialect.
+    timers: (route, seconds) of each `timer_route`.
     """
 
     routes: dict[str, nodes.Block] = field(default_factory=dict)
@@ -69,6 +73,8 @@ class Checked:
     calls_by_value: bool = False
     reads_rc: bool = False
     asks_routes: bool = False
+    opensips: bool = False
+    timers: list[tuple[str, int]] = field(default_factory=list)
 
 
 def check(
@@ -100,7 +106,8 @@ class _Checker:
         self.vocabulary = vocabulary
         self.diagnostics = diagnostics
         self.elsewhere = elsewhere
-        self.checked = Checked()
+        self.opensips = tokens.told.dialect is Dialect.OPENSIPS
+        self.checked = Checked(opensips=self.opensips)
         self.inside_route = "0"
 
     def run(self) -> Checked:
@@ -108,7 +115,7 @@ class _Checker:
         for block in blocks:
             self.declare(block)
         for block in blocks:
-            self.inside_route = block.name if block.kind == "route" else "0"
+            self.inside_route = block.name if block.is_named else "0"
             self.body(block.body)
         self.warn_of_uncalled()
         return self.checked
@@ -118,17 +125,30 @@ class _Checker:
             self.checked.requests.append(block)
         elif block.kind == "reply":
             self.checked.replies.append(block)
-        elif block.kind in ("route", "event"):
-            table = self.checked.routes if block.kind == "route" else self.checked.events
+        elif block.kind == "event" or block.is_named:
+            if block.kind != "route":
+                self.checked.called.add(block.name)
+            if block.kind == "timer":
+                self.timer(block)
+            table = self.checked.routes if block.is_named else self.checked.events
             if block.name in table:
                 first = self.diagnostics.sources.find(table[block.name].name_span.line)
                 where = f"the first is at {first[0].name}:{first[1]}" if first else ""
-                kind = "route" if block.kind == "route" else "event_route"
-                self.diagnostics.add(
-                    "E205", f"{kind}[{block.name}] is defined twice", block.name_span, where
+                name = {"route": f"route[{block.name}]", "event": f"event_route[{block.name}]"}.get(
+                    block.kind, block.name
                 )
+                self.diagnostics.add("E205", f"{name} is defined twice", block.name_span, where)
             else:
                 table[block.name] = block
+
+    def timer(self, block: nodes.Block) -> None:
+        """Keep how often a `timer_route` runs."""
+        if block.seconds < 1:
+            self.diagnostics.add(
+                "E302", f"a timer_route takes seconds from 1 on, got {block.seconds}", block.name_span
+            )
+            return
+        self.checked.timers.append((block.name, block.seconds))
 
     def warn_of_uncalled(self) -> None:
         if self.checked.calls_by_value:
@@ -388,7 +408,21 @@ class _Checker:
         node.bound = []
         for index, argument in enumerate(node.arguments):
             parameter = parameters[min(index, len(parameters) - 1)]
-            node.bound.append(self.argument(node.name, parameter, argument))
+            if isinstance(argument, nodes.LeftOut):
+                node.bound.append(self.left_out(node.function, index, argument.span))
+            else:
+                node.bound.append(self.argument(node.name, parameter, argument))
+
+    def left_out(self, function: ScriptFunction, index: int, span: Span) -> Argument | None:
+        """What the function takes when this argument is not given."""
+        given = list(inspect.signature(function.call).parameters.values())[1:]
+        default = given[index].default if index < len(given) else inspect.Parameter.empty
+        if default is inspect.Parameter.empty:
+            self.diagnostics.add(
+                "E301", f"{function.name}() needs this argument: {given[index].name}", span
+            )
+            return None
+        return Argument("constant", default)
 
     def unknown_function(self, node: nodes.Call) -> None:
         for argument in node.arguments:
@@ -441,7 +475,7 @@ class _Checker:
             )
         if isinstance(node, nodes.String):
             return self.literal(function, parameter, node)
-        if kind is ParameterKind.FORMAT:
+        if kind is ParameterKind.FORMAT and not self.opensips:
             self.diagnostics.add(
                 "E302",
                 f"{function}() takes a constant here, got an expression",
@@ -456,9 +490,10 @@ class _Checker:
 
     def literal(self, function: str, parameter: Parameter, node: nodes.String) -> Argument | None:
         """A string literal: kept as written, or read as text with pseudo-variables."""
-        if parameter.kind is ParameterKind.PLAIN:
+        if parameter.kind is ParameterKind.PLAIN and not self.opensips:
             return Argument("constant", node.value)
-        read = first_reference if parameter.kind is ParameterKind.TEXT_OR_PV else parse_text
+        one = parameter.kind is ParameterKind.TEXT_OR_PV and not self.opensips
+        read = first_reference if one else parse_text
         text = self.text(node, read)
         if text is None:
             return None

@@ -451,7 +451,8 @@ class Generator:
             return self.joined(node)
         if left is Kind.INT and not null:
             return self.integer(node)
-        return _call(self.helper(runtime.add), self.value(node.left)[0], self.operand(node.right))
+        add = self.helper(runtime.add_to_null if self.checked.opensips else runtime.add)
+        return _call(add, self.value(node.left)[0], self.operand(node.right))
 
     def operand(self, node: nodes.Expression) -> ast.expr:
         """An operand's value; a call in an expression is worth 1 or 0."""
@@ -577,6 +578,8 @@ class Generator:
             return self.nonzero(node)
         if isinstance(node, nodes.Number):
             return _constant(node.value > 0)
+        if self.checked.opensips and isinstance(node, nodes.Variable):
+            return self.nonzero(node)
         return ast.Compare(self.integer(node), [ast.Gt()], [_constant(0)])
 
     def nonzero(self, node: nodes.Expression) -> ast.expr:
@@ -607,6 +610,8 @@ class Generator:
                 return self.at(self.keyword(node), node.span)
             case nodes.BlockValue():
                 return self.block_value(node)
+            case nodes.Variable() if self.checked.opensips:  # any text but the empty one is true
+                return _call(_name("bool"), self.value(node)[0])
             case _:
                 return ast.Compare(self.integer(node), [ast.NotEq()], [_constant(0)])
 
@@ -629,6 +634,8 @@ class Generator:
             search = ast.Attribute(self.named("pattern", node.pattern), "search", ast.Load())
             return _call(search, self.text(left))
         equal = symbol == "=="
+        if self.checked.opensips and isinstance(left, nodes.Variable) and left.is_null_word:
+            left, right = right, left
         if isinstance(right, nodes.Variable) and right.is_null_word:
             defined = self.defined(left)
             return ast.UnaryOp(ast.Not(), defined) if equal else defined

@@ -6,6 +6,10 @@ What a token means next to others, and everything that begins with `#!`, is prep
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from homerd.lang.dialect import Dialect
 
 BLANK = re.compile(r"(?:[ \t\r\b\f\n]+|\\\r?\n)+")
 LINE_COMMENT = re.compile(r"(?:#|//)[^\n]*")
@@ -33,7 +37,10 @@ SYMBOLS = {
     "(": "LPAR", ")": "RPAR", "{": "LBRACE", "}": "RBRACE", "[": "LSQB", "]": "RSQB",
     ",": "COMMA", ";": "SEMICOLON", ":": "COLON", ".": "DOT",
 }  # fmt: skip
-SYMBOL = re.compile("|".join(re.escape(text) for text in sorted(SYMBOLS, key=len, reverse=True)))
+_OPENSIPS_SYMBOLS = {
+    **SYMBOLS, "%": "MOD", "!~": "NOT_MATCH", ".": "CONCAT",
+    **dict.fromkeys((":=", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^="), "ASSIGN_WITH"),
+}  # fmt: skip
 
 KEYWORDS = {
     "if": "IF", "else": "ELSE", "while": "WHILE", "switch": "SWITCH", "case": "CASE",
@@ -54,6 +61,10 @@ KEYWORDS = {
     "snd_port": "KEYWORD", "to_ip": "KEYWORD", "to_port": "KEYWORD", "max_len": "KEYWORD",
     "myself": "MYSELF",
 }  # fmt: skip
+_OPENSIPS_KEYWORDS = {
+    **KEYWORDS, "timer_route": "TIMER_ROUTE", "startup_route": "STARTUP_ROUTE",
+    "error_route": "OTHER_ROUTE", "local_route": "OTHER_ROUTE",
+}  # fmt: skip
 MESSAGE_LENGTH = re.compile(r"msg:len\b")
 
 SWITCH_WORDS = {
@@ -70,6 +81,27 @@ _CORE_WORDS = """
     virtual any proxy cleanup verbose import_file include_file
 """
 RESERVED = frozenset(KEYWORDS) | frozenset(SWITCH_WORDS) | frozenset(_CORE_WORDS.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a dialect's lexer knows: symbols by text, the pattern of them all, keywords."""
+
+    symbols: Mapping[str, str]
+    symbol: re.Pattern[str]
+    keywords: Mapping[str, str]
+
+
+def _words(symbols: Mapping[str, str], keywords: Mapping[str, str]) -> Words:
+    longest_first = sorted(symbols, key=len, reverse=True)
+    return Words(symbols, re.compile("|".join(map(re.escape, longest_first))), keywords)
+
+
+WORDS = {
+    Dialect.KAMAILIO: _words(SYMBOLS, KEYWORDS),
+    Dialect.OPENSIPS: _words(_OPENSIPS_SYMBOLS, _OPENSIPS_KEYWORDS),
+}
+NULL_WORDS = ("NULL", "null")  # of OpenSIPS; Kamailio has $null
 
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", '"': '"', "\\": "\\"}
 _ESCAPE = re.compile(r"\\(?:x[0-9a-fA-F]{1,2}|[0-7]{2,3}|\r?\n|.)", re.DOTALL)

@@ -63,6 +63,13 @@ class Name:
 
 
 @dataclass(slots=True)
+class LeftOut:
+    """An argument that is not given: `f("a",,"b")`."""
+
+    span: Span
+
+
+@dataclass(slots=True)
 class Network:
     """`10.0.0.0/8`, or one address."""
 
@@ -140,7 +147,7 @@ class BlockValue:
 
 
 Expression = (
-    Number | String | Variable | Select | Name | Network | Call | RouteCall | Unary | Binary
+    Number | String | Variable | Select | Name | LeftOut | Network | Call | RouteCall | Unary | Binary
     | Choice | Comparison | BlockValue
 )  # fmt: skip
 
@@ -278,8 +285,8 @@ class ModParamLine:
 class Block:
     """A route block.
 
-    kind: "request", "reply", "route", "event" or "other" (kept, never run).
-    name: of a named block, "" else.
+    kind: "request", "reply", "route", "event", "timer", "startup" or "other" (kept, never run).
+    name: of a named block, "" else.  seconds: of a timer, how often it runs.
     """
 
     kind: str
@@ -287,6 +294,12 @@ class Block:
     body: list[Statement]
     span: Span
     name_span: Span
+    seconds: int = 0
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it is a route that something else runs by its name."""
+        return self.kind in ("route", "timer", "startup")
 
 
 Item = Global | CustomGlobal | LoadModule | SearchPath | ModParamLine | Block

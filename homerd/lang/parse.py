@@ -7,6 +7,7 @@ shows every mistake of a file.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from importlib import resources
 from typing import Any, cast
@@ -22,7 +23,8 @@ from homerd.lang.source import NOWHERE, Span
 
 MAX_SYNTAX_ERRORS = 25
 _NO_ASSIGNMENT = frozenset(("PLUS", "MINUS", "COLON", "DOT", "STAR", "SLASH", "BIT_OR", "BIT_AND"))
-_OPERATORS = {"or": "||", "and": "&&", "not": "!", "desc": "desc"}
+_OPERATORS = {"or": "||", "and": "&&", "not": "!", "desc": "desc", "%": "mod"}
+_AVP = re.compile(r"\$\(?(avp\([^()]*\))\)?")
 
 
 class _TokenLexer(Lexer):
@@ -293,11 +295,12 @@ class _Builder:
         kinds = {
             "main_route": "request", "reply_route": "reply", "route": "route",
             "named_reply_route": "other", "other_route": "other", "event_route": "event",
+            "timer_route": "timer", "startup_route": "startup",
         }  # fmt: skip
         names = [
             part
             for part in tree.children[1:]
-            if isinstance(part, Token) and part.type not in ("LSQB", "RSQB")
+            if isinstance(part, Token) and part.type not in ("LSQB", "RSQB", "COMMA")
         ]
         word = tree.children[0]
         assert isinstance(word, Token)
@@ -307,7 +310,11 @@ class _Builder:
         body = self.body(tree.children[-1])
         if kind == "route" and name == "0":
             kind, name = "request", ""
-        return nodes.Block(kind, name, body, self.span(tree), self.token_span(named))
+        seconds = 0
+        if kind in ("timer", "startup"):
+            name = f"timer_route[{name}]" if kind == "timer" else str(word)
+            seconds = int(names[1]) if kind == "timer" else 0
+        return nodes.Block(kind, name, body, self.span(tree), self.token_span(named), seconds)
 
     # -- statements
 
@@ -367,12 +374,18 @@ class _Builder:
 
     def assignment(self, part: Tree[Token] | Token) -> nodes.Assignment:
         assert isinstance(part, Tree)
-        target, value = part.children[0], part.children[2]
+        target, operator, right = part.children
         assert isinstance(target, Token)
-        at = self.token_span(target)
-        return nodes.Assignment(
-            self.span(part), nodes.Variable(at, str(target)), self.expression(value)
-        )
+        at, span = self.token_span(target), self.span(part)
+        name, value = str(target), self.expression(right)
+        if operator == ":=":
+            # All values of an AVP give way to the new one; [*] says that to the variable itself.
+            name = _AVP.sub(r"$(\1[*])", name)
+        elif operator != "=":
+            symbol = str(operator)[:-1]
+            left = nodes.Variable(at, name)
+            value = nodes.Binary(span, _OPERATORS.get(symbol, symbol), left, value)
+        return nodes.Assignment(span, nodes.Variable(at, name), value)
 
     def case(self, tree: Tree[Token]) -> nodes.Case:
         parts = tree.children
@@ -413,6 +426,9 @@ class _Builder:
     def _name(self, tree: Tree[Token]) -> nodes.Expression:
         return nodes.Name(self.span(tree), str(tree.children[0]))
 
+    def _left_out(self, tree: Tree[Token]) -> nodes.Expression:
+        return nodes.LeftOut(self.span(tree))
+
     def _myself(self, tree: Tree[Token]) -> nodes.Expression:
         return nodes.Name(self.span(tree), "myself")
 
@@ -433,8 +449,13 @@ class _Builder:
 
     def _binary(self, tree: Tree[Token]) -> nodes.Expression:
         left, operator, right = tree.children
-        symbol = _OPERATORS.get(str(operator), str(operator))
-        return nodes.Binary(self.span(tree), symbol, self.expression(left), self.expression(right))
+        span, symbol = self.span(tree), _OPERATORS.get(str(operator), str(operator))
+        first, second = self.expression(left), self.expression(right)
+        if symbol == "!~":
+            return nodes.Unary(span, "!", nodes.Binary(span, "=~", first, second))
+        if symbol == ".":
+            return nodes.Binary(span, "+", nodes.Unary(first.span, "(str)", first), second)
+        return nodes.Binary(span, symbol, first, second)
 
     def _unary(self, tree: Tree[Token]) -> nodes.Expression:
         operator, operand = tree.children

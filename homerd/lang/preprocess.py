@@ -19,6 +19,7 @@ from lark import Token
 
 from homerd.lang import lexer
 from homerd.lang.diagnostics import Diagnostics, did_you_mean
+from homerd.lang.dialect import Dialect, Told, dialect_of
 from homerd.lang.posix import Substitution
 from homerd.lang.source import SourceFile, SourceMap, Span
 
@@ -46,6 +47,7 @@ class Tokens:
     spans: of each token.  strings: for a STRING token, its pieces (raw text, its file and offset).
     globals: for a GLOBAL token, the tokens of its value and the value as text.
     defines: name -> value when the last file ended.
+    told: the dialect they were read in.
     """
 
     tokens: list[Token] = field(default_factory=list)
@@ -54,6 +56,7 @@ class Tokens:
     globals: dict[int, tuple[list[Token], str]] = field(default_factory=dict)
     defines: dict[str, str] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
+    told: Told = field(default_factory=lambda: Told(Dialect.KAMAILIO))
 
 
 def preprocess(
@@ -131,6 +134,8 @@ class _Reader:
         self.rules: list[Substitution] = []
         self.conditions: list[Span] = []
         self.out = Tokens()
+        self.words = lexer.WORDS[Dialect.KAMAILIO]
+        self.opensips = False
         self.depth = 0
         self.after_blank = False
         self.spaced: set[int] = set()  # places of tokens with a blank before them
@@ -146,12 +151,20 @@ class _Reader:
                     "E104", f"{path}: {(error.strerror or str(error)).lower()}", used_at
                 )
                 return
+        if not self.out.files:
+            self._speak(dialect_of(text))
         self.out.files.append(path)
         buffer = _Buffer(self.sources.add(_shown(path), str(path), text))
         self.depth += 1
         while self._token(buffer):
             pass
         self.depth -= 1
+
+    def _speak(self, told: Told) -> None:
+        """Read on in the dialect of the script's own file."""
+        self.out.told = told
+        self.words = lexer.WORDS[told.dialect]
+        self.opensips = told.dialect is Dialect.OPENSIPS
 
     def _is_there(self, path: Path) -> bool:
         return path.is_file() if self.texts is None else str(path) in self.texts
@@ -321,8 +334,10 @@ class _Reader:
         buffer.position = end
         if word in _INCLUDES:
             self._include(buffer, word, span)
-        elif word in lexer.KEYWORDS:
-            self._emit(lexer.KEYWORDS[word], word, span)
+        elif word in self.words.keywords:
+            self._emit(self.words.keywords[word], word, span)
+        elif self.opensips and word in lexer.NULL_WORDS:
+            self._emit("PV", "$null", span)
         elif word in lexer.SWITCH_WORDS:
             self._emit("NUMBER", str(lexer.SWITCH_WORDS[word]), span)
         elif length:
@@ -365,14 +380,21 @@ class _Reader:
     def _symbol(self, buffer: _Buffer, char: str) -> bool:
         text, start = buffer.text, buffer.position
         cast = lexer.CAST.match(text, start)
-        found = cast or lexer.SYMBOL.match(text, start)
+        found = cast or self.words.symbol.match(text, start)
         if found is None:
             return False
         buffer.position = found.end()
-        kind = "CAST" if cast else lexer.SYMBOLS[found.group()]
+        kind = "CAST" if cast else self.words.symbols[found.group()]
+        if self.opensips and kind in ("COMMA", "RPAR") and self._leaves_out(kind):
+            self._emit("LEFT_OUT", "", self._span(buffer, start, found.end()))
         value = cast.group(1) if cast else found.group()
         self._emit(kind, value, self._span(buffer, start, found.end()))
         return True
+
+    def _leaves_out(self, kind: str) -> bool:
+        """Whether an argument is missing before the comma or parenthesis: `f("a",,"b")`."""
+        before = [token.type for token in self.out.tokens[-2:]]
+        return before[-1:] == ["COMMA"] or (kind == "COMMA" and before == ["WORD", "LPAR"])
 
     # -- directives
 
@@ -599,7 +621,8 @@ class _Reader:
         The value ends with its line: what it may look like (addresses, lists, words) differs from
         name to name, and a capture router ignores most of them.
         """
-        old, out = self.out, Tokens(defines=self.out.defines, files=self.out.files)
+        old = self.out
+        out = Tokens(defines=self.out.defines, files=self.out.files, told=self.out.told)
         depth = 0
         index = 0
         while index < len(old.tokens):

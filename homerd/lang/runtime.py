@@ -86,6 +86,13 @@ def add(left: Value, right: Value) -> str | int:
     return to_str(left) + to_str(right)
 
 
+def add_to_null(left: Value, right: Value) -> Value:
+    """`+` in OpenSIPS, where a variable that was never set is null and may be counted up."""
+    if left is None:
+        return "" if right is None else right
+    return add(left, right)
+
+
 def equal(left: Value, right: Value) -> bool:
     """`==`: the left value decides how the right one is read."""
     if left.__class__ is right.__class__:

@@ -1,0 +1,71 @@
+"""Which server a script was written for, told by its first line or by its constructs.
+
+The dialect decides how the text is cut into tokens, which modules are there without loadmodule and
+what an unset `$var` is; nothing else asks for it.  Operators tell nothing: `+=` in a script for
+Kamailio is a mistake, and stays one.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+
+_FIRST_LINE = re.compile(r"\ufeff?\s*[#!]!(KAMAILIO|OPENSER|SER|MAXCOMPAT|ALL|OPENSIPS)\b")
+
+# What is no statement: strings, and comments but for the directives that only Kamailio has.
+_PASSED_OVER = (
+    r"^[ \t]*(?P<directive>\#!(?:ifn?def|ifexp|define|trydef|redef|subst|substdefs?|defenvs?)\b)"
+    r"|(?P<comment>\#[^\n]*|//[^\n]*|/\*.*?\*/)"
+)
+_MODULES = (
+    r"proto_\w+|cachedb_\w+|sipmsgops|mmgeoip|rest_client|signaling|mi_http|httpd|b2b_\w+"
+    r"|clusterer|event_\w+|uac_auth|freeswitch|drouting"
+)
+_CONSTRUCTS = (
+    r'(?P<module>\bloadmodule\s*\(?\s*"(?:[^"\n]*/)?(?:' + _MODULES + r')(?:\.so)?")'
+    r'|(?P<param>\bmodparam\s*\(\s*"(?:statistics"\s*,\s*"stat_groups|sipcapture"\s*,\s*"hep_route)")'
+    r"|(?P<route>\b(?:timer_route\s*\[|(?:startup_route|error_route|local_route)\s*\{))"
+    r"|(?P<listen>\b(?:listen|socket)\s*=\s*hep_(?:udp|tcp)\b)"
+    r"|(?P<null>[=!]=\s*NULL\b)"
+)
+_SCAN = re.compile(
+    f"{_PASSED_OVER}|{_CONSTRUCTS}" + r"""|"(?:[^"\\]|\\.)*"|'[^']*'""", re.DOTALL | re.MULTILINE
+)
+
+
+class Dialect(enum.Enum):
+    """A language of routing scripts."""
+
+    KAMAILIO = "Kamailio"
+    OPENSIPS = "OpenSIPS"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The dialect of a script, and what told it: a piece of its text and its line, or "" and 0."""
+
+    dialect: Dialect
+    by: str = ""
+    line: int = 0
+
+
+def dialect_of(text: str) -> Told:
+    """Read the signs of a script's own text, includes left aside; Kamailio when there are none."""
+    first = _FIRST_LINE.match(text)
+    if first:
+        dialect = Dialect.OPENSIPS if first[1] == "OPENSIPS" else Dialect.KAMAILIO
+        return Told(dialect, first[0].strip(), text.count("\n", 0, first.start(1)) + 1)
+    sign: re.Match[str] | None = None
+    for found in _SCAN.finditer(text):
+        if found.lastgroup == "directive":
+            return Told(Dialect.KAMAILIO, found["directive"], _line(text, found))
+        if sign is None and found.lastgroup not in (None, "comment"):
+            sign = found
+    if sign is None:
+        return Told(Dialect.KAMAILIO)
+    return Told(Dialect.OPENSIPS, " ".join(sign.group().split()), _line(text, sign))
+
+
+def _line(text: str, found: re.Match[str]) -> int:
+    return text.count("\n", 0, found.start()) + 1
