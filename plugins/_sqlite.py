@@ -31,9 +31,9 @@ BUSY_SECONDS = 2.0
 BATCH_SIZE = 10_000
 QUEUE_LIMIT = 100_000
 
-# The interpreter lock changes hands once a statement: beside a busy thread 20,000 to 30,000 rows/s,
-# where executemany(), which lets it go for each row, comes to 700 to 4,000 (bench_store).  More rows
-# than these gain nothing.
+# The interpreter lock changes hands once a statement: beside a busy thread 20,000 to 30,000 rows/s
+# (bench_store), where executemany(), which lets it go for each row, came to 700 to 4,000.  More
+# rows than these gain nothing.
 ROWS_AT_ONCE = 256
 VARIABLES = 32_766  # SQLITE_MAX_VARIABLE_NUMBER unless built otherwise
 
