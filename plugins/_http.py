@@ -23,6 +23,7 @@ MAX_BODY = 1 << 20
 STOP_SECONDS = 5.0
 _CLIENTS = 16  # one for each set of TLS settings that a script uses
 _SERVERS = 1000
+_FORM = "application/x-www-form-urlencoded"
 
 # curl/curl.h, CURLcode
 BAD_URL, NOT_CONNECTED, BAD_TLS, TIMED_OUT, NO_ANSWER, TOO_LARGE, REFUSED = 3, 7, 35, 28, 56, 63, 27
@@ -292,6 +293,13 @@ def _text(data: bytes) -> str:
 def post_or_get(method: str, body: str | None) -> str:
     """The method, when the script named none."""
     return method or ("GET" if body is None else "POST")
+
+
+def with_type(headers: Headers, body: str | None) -> Headers:
+    """The headers; those of a body of no named type call it a form, as curl does."""
+    if body is None or any(name.lower() == "content-type" for name, _ in headers):
+        return headers
+    return (*headers, ("Content-Type", _FORM))
 
 
 def split_header(line: str) -> tuple[str, str]:

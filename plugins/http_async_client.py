@@ -24,7 +24,15 @@ from homerd.api import (
     pseudo_variable,
     script_function,
 )
-from homerd_plugins._http import Answer, HttpClient, Query, Tls, post_or_get, split_header
+from homerd_plugins._http import (
+    Answer,
+    HttpClient,
+    Query,
+    Tls,
+    post_or_get,
+    split_header,
+    with_type,
+)
 
 # Connections for each of Kamailio's worker processes, which ask any number of servers at once.
 RUNNING_PER_WORKER = 32
@@ -189,7 +197,7 @@ class HttpAsyncClient(Plugin):
             url,
             int(settings.get("timeout") or self.connection_timeout) / 1000,
             post_or_get(str(settings.get("method", "")).upper(), body),
-            headers,
+            with_type(headers, body),
             body,
             (user, str(settings.get("password", ""))) if user else None,
             int(settings.get("authmethod", self.authmethod)) == DIGEST,

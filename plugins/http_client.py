@@ -33,10 +33,10 @@ from homerd_plugins._http import (
     Tls,
     post_or_get,
     split_headers,
+    with_type,
 )
 
 RUNNING = 4  # one is asked at a time; more only while given up ones end
-_FORM = "application/x-www-form-urlencoded"
 _ERRORS = {
     0: "No error",
     3: "URL using bad/illegal format or missing URL",
@@ -240,14 +240,11 @@ class HttpClientModule(Plugin):
         return self._ask(packet, query, result)
 
     def _query(self, url: str, body: str | None, headers: str, method: str = "") -> Query:
-        lines = split_headers(headers)
-        if body is not None and not any(name.lower() == "content-type" for name, _ in lines):
-            lines += (("Content-Type", _FORM),)
         return Query(
             url,
             self.connection_timeout,
             post_or_get(method, body),
-            lines,
+            with_type(split_headers(headers), body),
             body,
             tls=Tls(bool(self.verify_peer), self.cacert, self.client_cert, self.client_key),
         )

@@ -144,6 +144,7 @@ def test_what_is_asked_is_said_with_http_req_and_used_up(run, server):
     first, second = sorted(map(json.loads, lines), key=lambda told: told["path"])
     assert (first["method"], first["path"], first["body"]) == ("PUT", "/p?OPTIONS", "bOPTIONS")
     assert (first["x-a"], first["x-c"], first["authorization"]) == ("b", "OPTIONS", "Basic dTpw")
+    assert first["content-type"] == "application/x-www-form-urlencoded"
     assert (second["method"], second["path"], second["body"]) == ("GET", "/q", "")
     assert "x-a" not in second
 
