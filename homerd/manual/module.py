@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,9 +59,14 @@ class Module:
 
     @property
     def metrics(self) -> list[str]:
-        """Names of the metrics its source names."""
+        """Names of the metrics that its source, or that of its private siblings, names."""
         source = inspect.getmodule(type(self.plugin))
-        return sorted(set(METRIC.findall(inspect.getsource(source)))) if source else []
+        if source is None or not hasattr(self.plugin, "metrics"):
+            return []
+        text = inspect.getsource(source)
+        siblings = {name for name in sys.modules if f"{name} import" in text and "._" in name}
+        texts = [text, *(inspect.getsource(sys.modules[name]) for name in siblings)]
+        return sorted({name for each in texts for name in METRIC.findall(each)})
 
 
 def module_page(module: Module) -> str:
