@@ -50,7 +50,7 @@ _MESSAGE: dict[str, Select] = {
     "len": lambda packet: str(len(packet.sip.raw)),
     "request": lambda packet: packet.sip.text if packet.sip.is_request else None,
     "request.method": lambda packet: packet.sip.method if packet.sip.is_request else None,
-    "request.uri": lambda packet: packet.sip.ruri,
+    "request.uri": lambda packet: packet.sip.received_ruri,
     "request.version": lambda packet: "SIP/2.0" if packet.sip.is_request else None,
     "response.status": lambda packet: str(packet.sip.status) if packet.sip.is_reply else None,
     "response.reason": lambda packet: packet.sip.reason,
@@ -70,7 +70,7 @@ _SIMPLE: dict[str, Select] = {
     "sys.pid": lambda packet: str(os.getpid()),
     "sys.now": lambda packet: str(int(packet.state.now())),
     "sys.server_id": lambda packet: "0",
-    "dst_uri": lambda packet: None,
+    "dst_uri": lambda packet: packet.scratch.get("du"),
 }
 
 
@@ -96,8 +96,10 @@ def compile_select(text: str) -> Select:
         return _SIMPLE[path]
     if first in ("msg", "message"):
         return _message(names, text)
-    if first in ("ruri", "next_hop"):
+    if first == "ruri":
         return _uri(lambda packet: packet.sip.ruri, names, text)
+    if first == "next_hop":
+        return _uri(lambda packet: packet.scratch.get("du") or packet.sip.ruri, names, text)
     if first in _ADDRESSES:
         return _address(first, names, text)
     if first in _HEADERS and not names:

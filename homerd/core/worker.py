@@ -82,6 +82,7 @@ class Worker:
         self.route_seen: Callable[[str, Packet, End | Exception], None] | None = None
         self._log = log or script_line
         self._states: list[RunState] = []
+        self._presets: dict[str, str | int] = {}
         self._state = self.new_state()
         self.engine = Engine(program.script, self._state, deliver=deliver)
         self._state.report = self.engine.report
@@ -141,8 +142,15 @@ class Worker:
             state.statistics = first.statistics
         else:
             state.globals = dict(program.globals)
+        state.variables.update(self._presets)
         self._states.append(state)
         return state
+
+    def preset(self, name: str, value: str | int) -> None:
+        """Let `$var(name)` begin as *value*, in every run of the script."""
+        self._presets[name] = value
+        for state in self._states:
+            state.variables.setdefault(name, value)
 
     def now(self) -> float:
         """Seconds since 1970 by the script's clock."""

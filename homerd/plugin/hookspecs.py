@@ -126,6 +126,9 @@ class Worker(Protocol):
     def new_state(self) -> RunState:
         """A RunState with `$var` of its own, for a timer."""
 
+    def preset(self, name: str, value: str | int) -> None:
+        """Let `$var(name)` begin as *value*, in every run of the script."""
+
     def now(self) -> float:
         """Seconds since 1970 by the script's clock."""
 

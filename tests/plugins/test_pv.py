@@ -281,3 +281,115 @@ def test_an_avp_may_be_empty_or_a_number(log):
 )
 def test_an_xavp_is_a_stack_of_records(show, statements, text, printed):
     assert show(text, before=statements) == printed
+
+
+# Assignments.  Each line is what Kamailio 5.6.3 printed.
+
+
+@pytest.mark.parametrize(
+    ("statements", "text", "printed"),
+    [
+        ('$rU = "carol";', "$ru|$rU", "sip:carol@example.com;transport=udp|carol"),
+        ('$rd = "h.example";', "$ru|$rd", "sip:bob@h.example;transport=udp|h.example"),
+        ("$rp = 5099;", "$ru|$rp", "sip:bob@example.com:5099;transport=udp|5099"),
+        ('$rp = "1"; $rp = $null;', "$ru|$rp", "sip:bob@example.com;transport=udp|5060"),
+        ("$rU = $null;", "$ru|$rU", "sip:example.com;transport=udp|<null>"),
+        ('$rU = "";', "$ru|$rU", "sip:example.com;transport=udp|<null>"),
+        ("$rU = 5;", "$ru", "sip:bob@example.com;transport=udp"),
+        ("$rd = $null;", "$ru", "sip:bob@example.com;transport=udp"),
+        ("$ru = $null;", "$ru", "sip:bob@example.com;transport=udp"),
+        ("$ru = 5;", "$ru", "sip:bob@example.com;transport=udp"),
+        (
+            '$ru = "sip:x:pw@y.z:99;transport=tls;a=b?h=1"; $rU = "n"; $rd = "d.d"; $rp = 1;',
+            "$ru|$rU|$rd|$rp|$rP",
+            "sip:n:pw@d.d:1;transport=tls;a=b?h=1|n|d.d|1|tls",
+        ),
+        ('$ru = "sip:a@b";', "$ru|$rU|$rp|$rP", "sip:a@b|a|5060|UDP"),
+        ('$ru = "sip:a@b";', "$ou|$oU|$od", "sip:bob@example.com;transport=udp|bob|example.com"),
+        ('$ru = "sip:a@b";', "$sel(ruri.user)|$sel(next_hop)", "a|sip:a@b"),
+        ('$ru = "sip:a@b";', "$sel(msg.request.uri)", "sip:bob@example.com;transport=udp"),
+        (
+            '$du = "sip:1.2.3.4:5;transport=tcp";',
+            "$du|$dd|$dp|$dP|$nh(u)|$nh(d)|$sel(dst_uri)",
+            "sip:1.2.3.4:5;transport=tcp|1.2.3.4|5|tcp|"
+            "sip:1.2.3.4:5;transport=tcp|1.2.3.4|sip:1.2.3.4:5;transport=tcp",
+        ),
+        ('$du = "sip:1.2.3.4"; $du = $null;', "$du|$dd", "<null>|<null>"),
+        ('$du = "x";', "$du|$dd", "x|<null>"),
+        ("", "$nh(u) $nh(d) $nh(P)", "sip:bob@example.com;transport=udp example.com udp"),
+        ('$fU = "zed"; $fu = "sip:q@w"; $fn = "N";', "$fU|$fn", 'alice|"Alice A."'),
+        ('$tu = "sip:t@w"; $td = "d"; $tn = "N";', "$tu|$tn", "sip:bob@biloxi.example|<null>"),
+        ("$mf = 5;", "$mf $mF", "5 00000005"),
+        ('$mf = 5; $mf = "0x10";', "$mf", "5"),
+        ("$mf = 5; $mf = $null;", "$mf", "0"),
+        ("$sf = 3; $bf = 9;", "$sF $bF", "00000003 00000009"),
+        ('$fs = "udp:127.0.0.1:5060"; $br = "sip:b@r";', "$fs $br", "udp:127.0.0.1:5060 sip:b@r"),
+        ("$xavi(WhatEver=>FoO) = 2;", "$xavi(whatever=>foo)", "2"),
+        ("$xavi(a[0]=>b) = 1;", "$xavi(a=>b)", "<null>"),
+    ],
+)
+def test_what_is_assigned_to_a_variable_of_the_message_is_read_back(
+    show, statements, text, printed
+):
+    assert show(text, before=statements) == printed
+
+
+def test_a_reply_has_no_request_uri_to_assign_to(show, reply):
+    assert show("[$ru] [$rU]", reply, before='$ru = "sip:a@b"; $rU = "x";') == "[<null>] [<null>]"
+
+
+def test_the_keyword_uri_is_the_one_assigned(log):
+    assert log('$ru = "sip:n@w"; if (uri == "sip:n@w") xinfo("new");') == ["new"]
+
+
+def test_an_assignment_ends_with_its_packet(script, invite):
+    runner = script('request_route { xinfo("$rU $du"); $rU = "x"; $du = "sip:y"; }')
+    assert [runner.feed(invite), runner.feed(invite)] == [["bob <null>"]] * 2
+
+
+@pytest.mark.parametrize("name", ["rP", "ou", "dd", "ds", "ft", "ci", "ua", "si", "rm", "mb"])
+def test_these_can_only_be_read(refusal, name):
+    assert f"${name} can only be read" in refusal(f"request_route {{ ${name} = 1; }}")
+
+
+@pytest.mark.parametrize(
+    ("transport", "printed"), [(";transport=TcP", "TcP TcP"), ("", "UDP UDP"), (";lr", "UDP UDP")]
+)
+def test_the_transport_of_the_request_uri_is_given_as_it_is_named(show, invite, transport, printed):
+    assert show("$rP $oP", invite.replace(";transport=udp", transport, 1)) == printed
+
+
+def test_varset_gives_a_variable_its_first_value(script, invite):
+    runner = script(
+        'modparam("pv", "varset", "a=i:1") modparam("pv", "varset", "b=s:text")\n'
+        'request_route { xinfo("$var(a) $var(b) $var(c)"); $var(a) = 7; }'
+    )
+    assert [runner.feed(invite), runner.feed(invite)] == [["1 text 0"], ["7 text 0"]]
+
+
+def test_varset_counts_for_timer_routes_too(script):
+    runner = script('modparam("pv", "varset", "a=i:1") request_route { exit; }')
+    assert runner.worker.new_state().variables["a"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("$msg(fline)", "INVITE sip:bob@example.com;transport=udp SIP/2.0"),
+        ("$(msg(lpart){s.substr,0,3}) $(msg(hdrs){s.substr,0,3})", "Via Via"),
+        ("$(msg(body){s.rtrim}) $mts $sid", "v=0 rq 0"),
+        ("$K(IPv4) $K(INET6) $K(UDP) $K(WSS)", "2 10 1 6"),
+        ("[$err.class] [$snd(ip)] [$rcv(proto)]", "[<null>] [<null>] [<null>]"),
+        ("$expires(min) $expires(max)", "<null> <null>"),
+        ("$RAu $RAut", "sip:10.0.0.2:5061 sip:10.0.0.2:5061;transport=udp"),
+    ],
+)
+def test_further_pseudo_variables(show, text, printed):
+    assert show(text) == printed
+
+
+def test_expires_is_that_of_the_contacts_then_that_of_the_header(show, invite):
+    contacts = invite.replace("q=0.5", "expires=20").replace("5070>", "5070>;expires=90")
+    assert show("$expires(min) $expires(max)", contacts) == "20 90"
+    header = invite.replace("Subject:", "Expires: 60\r\nSubject:")
+    assert show("$expires(min) $expires(max)", header) == "60 60"
