@@ -187,7 +187,7 @@ class Database:
 
         Where nothing is delivered only a SELECT is carried out.
         """
-        if not self.delivers and _QUERY.match(text) is None:
+        if not self.delivers and not is_query(text):
             self.queue(packet, text)
             return Answer()
         started = time.monotonic()
@@ -412,6 +412,23 @@ class Asker:
                 pass  # it is given up either way
 
 
+def read_all(address: Address, text: str, seconds: float, most: int) -> Sequence[Sequence[Value]]:
+    """The rows of a question, asked here and now; for the start, and threads of a module's own.
+
+    Raises ConnectionError when the store does not give them.
+    """
+    store = _store(address)
+    try:
+        connection = store.connect(seconds, seconds)
+        try:
+            fitted = Translator(address.source, address.dialect).fit(text)
+            return store.ask(connection, fitted, most).rows
+        finally:
+            connection.close()
+    except (TextError, *store.errors) as error:
+        raise ConnectionError(f"{address.shown}: {error}") from error
+
+
 class _Question:
     __slots__ = ("answer", "done", "text")
 
@@ -444,14 +461,14 @@ class _Store:
         finally:
             cursor.close()
 
-    def ask(self, connection: Any, text: str) -> Answer:
-        """Carry out a statement and take its rows."""
+    def ask(self, connection: Any, text: str, most: int = MOST_ROWS) -> Answer:
+        """Carry out a statement and take its rows, *most* of them."""
         cursor = connection.cursor()
         try:
             cursor.execute(text)
             if cursor.description is None:
                 return Answer(affected=max(0, cursor.rowcount))
-            rows = cursor.fetchmany(MOST_ROWS)
+            rows = cursor.fetchmany(most)
             columns = [column[0] for column in cursor.description]
             return Answer(columns, [tuple(map(_value, row)) for row in rows])
         finally:
@@ -630,6 +647,11 @@ def _value(value: object) -> Value:
     if isinstance(value, datetime.datetime):
         return value.isoformat(" ")
     return str(value)
+
+
+def is_query(text: str) -> bool:
+    """Whether a statement only asks: a SELECT."""
+    return _QUERY.match(text) is not None
 
 
 _SQL_ESCAPES = str.maketrans({"'": "\\'", '"': '\\"', "\\": "\\\\", "\0": "\\0"})

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from homerd.api import Packet, Value
 from homerd_plugins import _avps
+from homerd_plugins._sql import Answer
 
 _VARIABLE = re.compile(r"\$(?:\((?=.*\)\s*$))?(avp|var|xavp)\(\s*([^()$]+?)\s*\)\)?")
 
@@ -56,6 +57,13 @@ def target(text: str) -> Target:
         ),
         True,
     )
+
+
+def store_rows(packet: Packet, answer: Answer, targets: Targets) -> None:
+    """The first row into variables; stacks get every row, the first on top."""
+    for index, target in enumerate(targets[: len(answer.columns)]):
+        for row in reversed(answer.rows) if target.is_stack else answer.rows[:1]:
+            target.set(packet, row[index])
 
 
 def _set_var(packet: Packet, name: str, value: Value) -> None:

@@ -32,7 +32,7 @@ from homerd.api import (
 )
 from homerd_plugins import _avps
 from homerd_plugins._sql import Address, Answer, Database, literal
-from homerd_plugins._targets import Targets
+from homerd_plugins._targets import Targets, store_rows
 
 ROWS, NO_ROWS, FAILED = 1, 2, -1
 _EMPTY = Answer()
@@ -313,13 +313,6 @@ class SqlOps(Plugin):
                 )
             )
         return name
-
-
-def store_rows(packet: Packet, answer: Answer, targets: Targets) -> None:
-    """The first row into variables; stacks get every row, the first on top."""
-    for index, target in enumerate(targets[: len(answer.columns)]):
-        for row in reversed(answer.rows) if target.is_stack else answer.rows[:1]:
-            target.set(packet, row[index])
 
 
 def _code(answer: Answer | None) -> int:

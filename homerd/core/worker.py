@@ -130,6 +130,10 @@ class Worker:
         self.promised += 1
         return self._hand_over
 
+    def call_route(self, name: str, packet: Packet) -> int | None:
+        """Run `route[name]` on a packet under way; what it returned, None without such a route."""
+        return self.engine.script.call_route(name, packet)
+
     def new_state(self) -> RunState:
         """A RunState with `$var` of its own, on the same clock."""
         program = self.program

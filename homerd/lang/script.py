@@ -227,6 +227,17 @@ class CompiledScript:
             return end.end
         return self._ended(route, packet) if isinstance(result, int) else result
 
+    def call_route(self, name: str, packet: Any) -> int | None:
+        """Run `route[name]` on a packet under way; what it returned, 0 when it ended the script.
+
+        None when there is no such route.
+        """
+        run = self._routes.get(name)
+        if run is None:
+            return None
+        result = self._deeper(packet, run, Place(str(self.files[0]) if self.files else "", 0))
+        return result if isinstance(result, int) else 0
+
     def _deeper(self, packet: Any, run: Run, place: Place) -> int | End:
         """Call a route that may come back to itself: bounded, as max_recursive_level says."""
         if self._depth >= self.max_depth:

@@ -123,6 +123,12 @@ class Worker(Protocol):
         The call then runs on the loop, between two packets; a replay waits for what is promised.
         """
 
+    def call_route(self, name: str, packet: Packet) -> int | None:
+        """Run `route[name]` on a packet under way; what it returned, 0 when it ended the script.
+
+        None when there is no such route.
+        """
+
     def new_state(self) -> RunState:
         """A RunState with `$var` of its own, for a timer."""
 
