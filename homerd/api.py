@@ -21,7 +21,7 @@ from homerd.lang.vocabulary import (
     Transformation,
     Writable,
 )
-from homerd.packet import Packet, RunState, Value
+from homerd.packet import Packet, RunState, Statistics, Value
 from homerd.plugin.declare import (
     ModParam,
     Plugin,
@@ -75,6 +75,7 @@ __all__ = [
     "RunState",
     "ScriptFunction",
     "SipMessage",
+    "Statistics",
     "Substitution",
     "Table",
     "Text",

@@ -30,6 +30,30 @@ class Sink(Protocol):
         """Take one record; never waits."""
 
 
+class Statistics(dict[str, int]):
+    """What `$stat` reads, by name: what the script counts, and what is counted elsewhere anyway.
+
+    A name of the script's own hides one of elsewhere.
+    """
+
+    __slots__ = ("_elsewhere",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._elsewhere: dict[str, Callable[[Packet], int]] = {}
+
+    def watch(self, group: str, name: str, read: Callable[[Packet], int]) -> None:
+        """Let *read* tell `name` and `group:name` when they are asked for."""
+        self._elsewhere[name] = self._elsewhere[f"{group}:{name}"] = read
+
+    def value(self, name: str, packet: Packet) -> int | None:
+        """A statistic as *packet* sees it; None when there is none of that name."""
+        if name in self:
+            return self[name]
+        read = self._elsewhere.get(name)
+        return None if read is None else read(packet)
+
+
 class RunState:
     """What outlives a packet: `$var`, the script's clock, where its log lines go.
 
@@ -51,7 +75,7 @@ class RunState:
         self.variables: defaultdict[str, str | int] = defaultdict(int)
         self.clock_offset = 0.0
         self.globals: dict[str, str | int] = {}
-        self.statistics: dict[str, int] = {}
+        self.statistics = Statistics()
         self.log = log
         self.report = report or _no_report
         self.debug = debug

@@ -401,7 +401,7 @@ class Pv(Plugin, Transformations, Endpoints, Headers, Identities, Moments):
     @pseudo_variable("stat")
     def stat(self, packet: Packet, name: str) -> int | None:
         """A statistic, `name` or `group:name`; null when it is not known.  May be set."""
-        return packet.state.statistics.get(name)
+        return packet.state.statistics.value(name, packet)
 
     @stat.setter
     def set_stat(self, packet: Packet, value: Value, name: str) -> None:

@@ -25,6 +25,7 @@ from homerd.api import (
     Plugin,
     Problem,
     ScriptFunction,
+    Statistics,
     Text,
     TextOrPv,
     Worker,
@@ -270,6 +271,7 @@ class SipCapture(Plugin):
             if path not in sinks:
                 sinks[path] = worker.add_sink(self._sink(mode, path))
             self._opened[mode.name] = Mode(mode, sinks[path])
+            _tell(self._opened[mode.name], worker.statistics)
         self._modes = self._opened
 
     def _path(self, mode: CaptureMode) -> str:
@@ -487,6 +489,13 @@ class SipCapture(Plugin):
 
 
 _TYPE = [column.key for column in SIP_COLUMNS].index("type")
+
+
+def _tell(mode: Mode, statistics: Statistics) -> None:
+    """Let `$stat` read what was captured: `captured_requests`, `captured_requests[MODE]`."""
+    of = "" if mode.name == DEFAULT_MODE else f"[{mode.name}]"
+    statistics.watch("sipcapture", f"captured_requests{of}", lambda packet: mode.requests)
+    statistics.watch("sipcapture", f"captured_replies{of}", lambda packet: mode.replies)
 
 
 def _constant_table(text: str | int) -> str:

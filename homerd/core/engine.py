@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from homerd.errors import DecodeError, Place
-from homerd.packet import SIP, Packet, RunState
+from homerd.packet import SIP, Packet, RunState, Statistics
 from homerd.wire.hep import Frame, decode
 from homerd.wire.sip import looks_like_sip
 
@@ -23,6 +23,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("homerd.engine")
 
 KEEP_ALIVE = "keep_alive"
+
+# Counters of Kamailio's core for what a capture server never does.
+NOTHING_SENT = (
+    "fwd_requests",
+    "fwd_replies",
+    "drop_replies",
+    "err_requests",
+    "err_replies",
+    "bad_URIs_rcvd",
+    "unsupported_methods",
+)
 
 
 class Peer(NamedTuple):
@@ -95,6 +106,22 @@ class Engine:
                 feed(frame, source.peer(address))
             else:
                 feed(frame)
+
+    def tell(self, statistics: Statistics) -> None:
+        """Let `$stat` read what was counted, by the names Kamailio's core has for it.
+
+        The packet that asks is counted among those received.
+        """
+
+        def received(route: str) -> Callable[[Packet], int]:
+            return lambda packet: self.routed[route] + (packet.route == route)
+
+        statistics.watch("core", "rcv_requests", received("request_route"))
+        statistics.watch("core", "rcv_replies", received("onreply_route"))
+        statistics.watch("core", "drop_requests", lambda packet: self.refused.total())
+        statistics.watch("core", "bad_msg_hdr", lambda packet: self.undecoded.total())
+        for name in NOTHING_SENT:
+            statistics.watch("core", name, lambda packet: 0)
 
     def swap(self, script: CompiledScript) -> None:
         """Route with *script* from the next packet on; called on the loop, between two packets."""

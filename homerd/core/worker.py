@@ -26,7 +26,7 @@ from homerd.core.source import Source
 from homerd.core.tcp import TcpSource
 from homerd.core.timer import Timers
 from homerd.core.udp import UdpSource
-from homerd.packet import SIP, Packet, RunState
+from homerd.packet import SIP, Packet, RunState, Statistics
 from homerd.wire.hep import IPV4, Frame
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class Worker:
         self._state = self.new_state()
         self.engine = Engine(program.script, self._state, deliver=deliver)
         self._state.report = self.engine.report
+        self.engine.tell(self._state.statistics)
         self.timers = Timers(self.now, self._move)
         self._started_at: float | None = None
         self._stopped = False
@@ -161,7 +162,7 @@ class Worker:
         return self._state.now()
 
     @property
-    def statistics(self) -> dict[str, int]:
+    def statistics(self) -> Statistics:
         """What `$stat` reads, by name."""
         return self._state.statistics
 

@@ -16,7 +16,7 @@ import pluggy
 from homerd.lang.vocabulary import ModParam, PseudoVariable, ScriptFunction, Transformation
 
 if TYPE_CHECKING:
-    from homerd.packet import Packet, RunState
+    from homerd.packet import Packet, RunState, Statistics
 
 hookspec = pluggy.HookspecMarker("homerd")
 hookimpl = pluggy.HookimplMarker("homerd")
@@ -27,11 +27,14 @@ class Outline:
     """What a plugin may know of the script before it starts.
 
     routes: names of `route[...]`; events: of `event_route[...]`; ends: events that always `drop`.
+    timers: (route, seconds) of each `timer_route`.  opensips: whether it speaks that dialect.
     """
 
     routes: frozenset[str] = frozenset()
     events: frozenset[str] = frozenset()
     dropping_events: frozenset[str] = frozenset()
+    timers: tuple[tuple[str, int], ...] = ()
+    opensips: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class PacketPolicy:
 
     accept_hep: False refuses every HEP packet (counted as `hep_off`).
     entry_event: an event route that sees each HEP packet first; only its result 1 goes on.
+    entry_route: in its place a `route[...]`; what it marks as "hep_resumed" in scratch goes on.
     handlers: HEP payload type -> what takes such a packet in place of the script.
     http: what answers HTTP requests on the TCP listeners; None from it is answered with 500.
         Without one in any module a request gets 404.
@@ -90,6 +94,7 @@ class PacketPolicy:
 
     accept_hep: bool = True
     entry_event: str = ""
+    entry_route: str = ""
     handlers: dict[int, Callable[[Packet], None]] = field(default_factory=dict)
     http: Callable[[HttpRequest], HttpAnswer | None] | None = None
 
@@ -139,7 +144,7 @@ class Worker(Protocol):
         """Seconds since 1970 by the script's clock."""
 
     @property
-    def statistics(self) -> dict[str, int]:
+    def statistics(self) -> Statistics:
         """What `$stat` reads, by name; all runs of the script share it."""
 
 

@@ -393,3 +393,26 @@ def test_expires_is_that_of_the_contacts_then_that_of_the_header(show, invite):
     assert show("$expires(min) $expires(max)", contacts) == "20 90"
     header = invite.replace("Subject:", "Expires: 60\r\nSubject:")
     assert show("$expires(min) $expires(max)", header) == "60 60"
+
+
+# Statistics
+
+
+def test_received_packets_are_counted_with_the_one_that_asks(script, invite, reply):
+    runner = script(
+        'request_route { xinfo("$stat(rcv_requests) $stat(rcv_replies)"); }\n'
+        'onreply_route { xinfo("$stat(rcv_requests) $stat(core:rcv_replies)"); }'
+    )
+    runs = [runner.feed(message) for message in (invite, invite, reply, invite)]
+    assert runs == [["1 0"], ["2 0"], ["2 1"], ["3 1"]]
+
+
+def test_what_is_never_sent_is_zero_and_what_has_no_meaning_is_null(show):
+    text = "$stat(fwd_requests) $stat(err_replies) [$stat(shmem:used_size)] [$stat(nope)]"
+    assert show(text) == "0 0 [<null>] [<null>]"
+
+
+def test_refused_packets_are_the_dropped_requests(script, invite):
+    runner = script('request_route { xinfo("$stat(drop_requests)"); }')
+    runner.feed("junk")
+    assert runner.feed(invite) == ["1"]

@@ -496,3 +496,15 @@ def test_a_database_that_cannot_be_opened_stops_the_start(capture, url, message)
     with pytest.raises(ConfigError, match=message) as raised:
         capture(f'modparam("sipcapture", "db_url", "{url}")\nrequest_route {{ drop; }}', True)
     assert "secret" not in str(raised.value)
+
+
+def test_stat_tells_what_each_mode_captured(capture):
+    one = capture(
+        'modparam("sipcapture", "capture_mode", "two=>db_url=sqlite://@DIR@/b.db;table_name=t;'
+        'mt_mode=rand")\n'
+        'request_route { sip_capture(); sip_capture("t", "two"); sip_capture("t", "two");'
+        ' xlog("$stat(captured_requests) $stat(sipcapture:captured_requests)'
+        ' $stat(captured_requests[two]) $stat(captured_replies)"); }'
+    )
+    one.invite()
+    assert one.lines == ["1 1 2 0"]
