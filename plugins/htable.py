@@ -6,9 +6,9 @@ nodes is accepted in their definitions and has no effect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from time import time
+import logging
+from collections.abc import Callable, Iterable
+from time import monotonic, time
 
 from homerd.api import (
     ConfigError,
@@ -18,94 +18,23 @@ from homerd.api import (
     Plugin,
     PosixPattern,
     Problem,
-    Table,
     Text,
     Value,
     Worker,
-    compile_posix,
     hookimpl,
     pseudo_variable,
     script_function,
 )
+from homerd_plugins._hashtable import Definition, HashTable, Matcher
+from homerd_plugins._walks import Walks
+
+log = logging.getLogger("homerd.htable")
 
 _INIT_EVENT = "htable:mod-init"
 _EXPIRED_EVENT = "htable:expired:"
-_MOST_PATTERNS = 256
-
-_NUMBERS = frozenset({"size", "autoexpire", "initval", "updateexpire", "dbmode", "dmqreplicate"})
-_TEXTS = frozenset({"dbtable", "cols", "coldelim", "colnull", "initstr"})
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """`NAME=>size=8;autoexpire=60;initval=0`.
-
-    initial: what a missing key reads as; None for null.  renew: whether writing starts a new life.
-    """
-
-    name: str
-    expire_seconds: int = 0
-    initial: str | int | None = None
-    renew: bool = True
-
-    @staticmethod
-    def from_script(value: str | int) -> Definition:
-        name, arrow, rest = str(value).partition("=>")
-        name = name.strip()
-        if not name or "=" in name or ";" in name:
-            raise ValueError(f'expected NAME=>size=N;autoexpire=SECONDS, got "{value}"')
-        found: dict[str, str] = {}
-        for piece in filter(str.strip, rest.split(";") if arrow else ()):
-            key, equals, text = piece.partition("=")
-            key, text = key.strip(), text.strip()
-            if key not in _NUMBERS | _TEXTS or not equals:
-                known = ", ".join(sorted(_NUMBERS | _TEXTS))
-                raise ValueError(f'table "{name}": unknown attribute "{key}", expected {known}')
-            if key in _NUMBERS and not text.removeprefix("-").isdigit():
-                raise ValueError(f'table "{name}": {key} takes a number, got "{text}"')
-            found[key] = text
-        initial = found.get("initstr") or (int(found["initval"]) if "initval" in found else None)
-        return Definition(
-            name,
-            max(0, int(found.get("autoexpire", "0"))),
-            initial,
-            found.get("updateexpire", "1") != "0",
-        )
-
-
-class HashTable(Table[str | int]):
-    """A table with what it was defined as."""
-
-    __slots__ = ("initial", "name")
-
-    def __init__(self, definition: Definition, clock: Callable[[], float]) -> None:
-        super().__init__(clock, expire_seconds=definition.expire_seconds, renew=definition.renew)
-        self.name = definition.name
-        self.initial = definition.initial
-
-
-class _Iterator:
-    """A walk over the items a table had when it began."""
-
-    __slots__ = ("current", "items", "table")
-
-    def __init__(self, table: HashTable) -> None:
-        self.table = table
-        self.items: Iterator[tuple[str, str | int]] = iter(table.items())
-        self.current: tuple[str, str | int] | None = None
-
-    def advance(self) -> bool:
-        """Go to the next item that is still there."""
-        for key, _ in self.items:
-            value = self.table.get(key)
-            if value is not None:
-                self.current = (key, value)
-                return True
-        self.current = None
-        return False
-
-
-class Htable(Plugin):
+class Htable(Plugin, Walks):
     """Tables of keys and values."""
 
     name = "htable"
@@ -133,16 +62,17 @@ class Htable(Plugin):
     event_callback_mode = ModParam(int, 0, reloadable=True, help="accepted")
 
     def __init__(self) -> None:
+        super().__init__()
         self.tables: dict[str, HashTable] = {}
         self.failed_writes = 0
+        self._said = -1.0
         self._clock: Callable[[], float] = time
         self._worker: Worker | None = None
         self._looking = False
         self._events: frozenset[str] = frozenset()
         self._mentioned: set[str] = set()
-        self._iterators: dict[str, _Iterator] = {}
         self._record: tuple[str, str | int] | None = None
-        self._patterns: dict[str, PosixPattern | None] = {}
+        self._matcher = Matcher()
 
     @hookimpl
     def set_mod_param(self, name: str, value: object) -> None:
@@ -225,7 +155,7 @@ class Htable(Plugin):
     def set_sht(self, packet: Packet, value: Value, table: str, key: str) -> None:
         found = self.tables.get(table)
         if found is None:
-            self.failed_writes += 1
+            self._lost(table)
         elif value is None:
             found.remove(key)
         else:
@@ -248,7 +178,7 @@ class Htable(Plugin):
     def set_shtex(self, packet: Packet, value: Value, table: str, key: str) -> None:
         found = self.tables.get(table)
         if found is None:
-            self.failed_writes += 1
+            self._lost(table)
         elif found.expire_seconds:
             seconds = _as_int(value)
             if seconds > 0:
@@ -282,7 +212,7 @@ class Htable(Plugin):
     def shtcn(self, packet: Packet, table: str, wanted: str) -> int:
         """How many keys match: a regular expression, `~%` and an end, or `%~` and a beginning."""
         found = self.tables.get(table)
-        return 0 if found is None else self._count(found.keys(), wanted)
+        return 0 if found is None else self._matcher.count(found.keys(), wanted)
 
     @shtcn.bind
     def bind_shtcn(self, argument: Text | None, index: Text | None) -> tuple[object, ...]:
@@ -295,31 +225,11 @@ class Htable(Plugin):
         if found is None:
             return 0
         values = [value for _, value in found.items() if isinstance(value, str)]
-        return self._count(values, wanted)
+        return self._matcher.count(values, wanted)
 
     @shtcv.bind
     def bind_shtcv(self, argument: Text | None, index: Text | None) -> tuple[object, ...]:
         return self._bind(argument)
-
-    @pseudo_variable("shtitkey")
-    def shtitkey(self, packet: Packet, name: str) -> str | None:
-        """Key of the item an iterator is at."""
-        walk = self._iterators.get(name)
-        return None if walk is None or walk.current is None else walk.current[0]
-
-    @shtitkey.bind
-    def bind_shtitkey(self, argument: Text | None, index: Text | None) -> tuple[object, ...]:
-        return _bind_name(argument)
-
-    @pseudo_variable("shtitval")
-    def shtitval(self, packet: Packet, name: str) -> Value:
-        """Value of the item an iterator is at."""
-        walk = self._iterators.get(name)
-        return None if walk is None or walk.current is None else walk.current[1]
-
-    @shtitval.bind
-    def bind_shtitval(self, argument: Text | None, index: Text | None) -> tuple[object, ...]:
-        return _bind_name(argument)
 
     @pseudo_variable("shtrecord")
     def shtrecord(self, packet: Packet, part: str) -> Value:
@@ -449,55 +359,6 @@ class Htable(Plugin):
             for key, value in table.items():
                 packet.log(3, f"htable {name}=>{key} = {value}\n")
 
-    # Iterators
-
-    @script_function
-    def sht_iterator_start(self, packet: Packet, name: str, table: str) -> bool:
-        """Begin a walk over a table; false when there is no such table."""
-        found = self.tables.get(table)
-        if found is None:
-            return False
-        self._iterators[name] = _Iterator(found)
-        return True
-
-    @script_function
-    def sht_iterator_next(self, packet: Packet, name: str) -> bool:
-        """Go to the next item; false at the end, and for a walk that was not begun."""
-        walk = self._iterators.get(name)
-        return walk is not None and walk.advance()
-
-    @script_function
-    def sht_iterator_end(self, packet: Packet, name: str) -> None:
-        """Forget the walk."""
-        self._iterators.pop(name, None)
-
-    @script_function
-    def sht_iterator_rm(self, packet: Packet, name: str) -> bool:
-        """Remove the item the walk is at."""
-        walk = self._iterators.get(name)
-        if walk is None or walk.current is None:
-            return False
-        walk.table.remove(walk.current[0])
-        return True
-
-    @script_function
-    def sht_iterator_sets(self, packet: Packet, name: str, value: str) -> bool:
-        """Set the item the walk is at to a text."""
-        return self._set_current(name, value)
-
-    @script_function
-    def sht_iterator_seti(self, packet: Packet, name: str, value: int) -> bool:
-        """Set the item the walk is at to a number."""
-        return self._set_current(name, value)
-
-    @script_function
-    def sht_iterator_setex(self, packet: Packet, name: str, seconds: int) -> bool:
-        """Let the item the walk is at live *seconds* from now."""
-        walk = self._iterators.get(name)
-        if walk is None or walk.current is None:
-            return False
-        return walk.table.expire(walk.current[0], seconds)
-
     def _look_for_expired(self) -> None:
         """Purge from time to time once there is a table whose keys expire."""
         if self._looking or self._worker is None:
@@ -505,6 +366,19 @@ class Htable(Plugin):
         if any(table.expire_seconds for table in self.tables.values()):
             self._looking = True
             self._worker.every(max(1, self.timer_interval), self.purge)
+
+    def _lost(self, table: str) -> None:
+        """Count a write to a table that is not defined; say so once a second at most."""
+        self.failed_writes += 1
+        now = monotonic()
+        if now - self._said >= 1.0:
+            self._said = now
+            log.warning(
+                "htable write lost table=%r count=%d remedy=%r",
+                table[:80],
+                self.failed_writes,
+                f'modparam("htable", "htable", "{table[:80]}=>size=8")',
+            )
 
     def _now(self) -> float:
         return self._clock()
@@ -535,62 +409,23 @@ class Htable(Plugin):
     def _set_for(self, table: str, key: str, value: str | int, seconds: int) -> bool:
         found = self.tables.get(table)
         if found is None:
-            self.failed_writes += 1
+            self._lost(table)
             return False
         found.put(key, value, seconds if seconds > 0 and found.expire_seconds else None)
-        return True
-
-    def _set_current(self, name: str, value: str | int) -> bool:
-        walk = self._iterators.get(name)
-        if walk is None or walk.current is None:
-            return False
-        key = walk.current[0]
-        walk.table.put(key, value)
-        walk.current = (key, value)
         return True
 
     def _table_and_pattern(self, items: str) -> tuple[HashTable | None, PosixPattern | None]:
         name, arrow, expression = items.partition("=>")
         if not arrow:
             return None, None
-        return self.tables.get(name.strip()), self._pattern(expression)
-
-    def _pattern(self, expression: str) -> PosixPattern | None:
-        """A compiled expression, remembered; None for a bad one."""
-        known = self._patterns
-        if expression not in known:
-            if len(known) >= _MOST_PATTERNS:
-                known.clear()
-            try:
-                known[expression] = compile_posix(expression)
-            except ValueError:
-                known[expression] = None
-        return known[expression]
-
-    def _test(self, operator: str, text: str) -> Callable[[str], bool] | None:
-        """What an operator asks of a text; None for an unknown operator or a bad expression."""
-        match operator:
-            case "eq":
-                return lambda value: value == text
-            case "ne":
-                return lambda value: value != text
-            case "sw":
-                return lambda value: value.startswith(text)
-            case "ew":
-                return lambda value: value.endswith(text)
-            case "in":
-                return lambda value: text in value
-            case "re":
-                pattern = self._pattern(text)
-                return None if pattern is None else pattern.search
-        return None
+        return self.tables.get(name.strip()), self._matcher.pattern(expression)
 
     def _matching(
         self, table: str, operator: str, text: str, part: Callable[[str, str | int], str | None]
     ) -> list[str] | None:
         """The keys of a table whose *part* passes the test; None when there is no such table."""
         found = self.tables.get(table)
-        test = self._test(operator, text)
+        test = self._matcher.test(operator, text)
         if found is None or test is None:
             return None
         pairs = ((key, part(key, value)) for key, value in found.items())
@@ -611,23 +446,9 @@ class Htable(Plugin):
             self.tables[table].remove(key)
         return True
 
-    def _count(self, texts: list[str], wanted: str) -> int:
-        if wanted.startswith("~%"):
-            return sum(text.endswith(wanted[2:]) for text in texts)
-        if wanted.startswith("%~"):
-            return sum(text.startswith(wanted[2:]) for text in texts)
-        pattern = self._pattern(wanted.removeprefix("~~"))
-        return 0 if pattern is None else sum(map(pattern.search, texts))
-
 
 def _text_value(key: str, value: str | int) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _bind_name(argument: Text | None) -> tuple[object, ...]:
-    if argument is None:
-        raise ValueError("expected an iterator's name in parentheses")
-    return (argument if argument.constant is None else argument.constant,)
 
 
 def _as_int(value: Value) -> int:

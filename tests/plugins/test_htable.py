@@ -236,3 +236,16 @@ def test_a_wrong_definition_is_an_error(refusal, definition, message):
 def test_a_wrong_name_is_an_error(htable, text):
     with pytest.raises(ScriptErrors):
         htable(f'xlog("{text}");')
+
+
+def test_a_write_to_a_table_that_is_not_defined_is_counted_and_told_once(script, invite, caplog):
+    runner = script(
+        "request_route { $sht(nope=>a) = 1; $sht(nope=>b) = 2; $shtex(none=>a) = 3;"
+        ' sht_setxi("none", "a", 1, 5); }'
+    )
+    runner.feed(invite)
+    assert runner.program.registry.plugin("htable").failed_writes == 4
+    assert [record.getMessage() for record in caplog.records] == [
+        "htable write lost table='nope' count=1"
+        """ remedy='modparam("htable", "htable", "nope=>size=8")'"""
+    ]
