@@ -17,7 +17,7 @@ from homerd.wire import hep
 from homerd.wire.hep import Frame
 
 SECONDS = 60.0  # a deadline nobody should meet
-MOST_BEHIND = 500  # packets the sender may be ahead of what the daemon has received
+BURST = 500  # most packets sent at once when the sender is late
 
 SCRIPT = """
 listen=udp:127.0.0.1:{port}
@@ -107,7 +107,7 @@ class Daemon:
 
 
 class Sender(threading.Thread):
-    """Sends INVITEs until told to stop, never far ahead of what the daemon has received."""
+    """Sends INVITEs at a steady rate until told to stop."""
 
     def __init__(self, daemon, per_second=4000):
         super().__init__()
@@ -121,7 +121,7 @@ class Sender(threading.Thread):
             opened.connect(("127.0.0.1", self.daemon_process.port))
             while not self.ends.wait(0.002):
                 due = int((time.monotonic() - started) * self.per_second)
-                for _ in range(min(due - self.sent, MOST_BEHIND)):
+                for _ in range(min(due - self.sent, BURST)):
                     opened.send(packet(self.sent))
                     self.sent += 1
 
