@@ -80,11 +80,16 @@ ACCEPTED: dict[str, Accepted] = {
     ),
     "dmq_usrloc": Accepted(),
     "domain": Accepted("is_from_local/0=-1 is_uri_host_local/0=-1 is_domain_local/1=-1"),
+    "httpd": Accepted(),
     "maxfwd": Accepted("mf_process_maxfwd_header/1 is_maxfwd_lt/1=-1 process_maxfwd/1"),
     "mi_datagram": Accepted(),
     "mi_fifo": Accepted(),
+    "mi_html": Accepted(),
+    "mi_http": Accepted(),
+    "mi_json": Accepted(),
     "mi_rpc": Accepted(),
     "mi_xmlrpc": Accepted(),
+    "mi_xmlrpc_ng": Accepted(),
     "nathelper": Accepted(
         "fix_nated_contact/0 fix_nated_sdp/1-2 fix_nated_register/0 set_contact_alias/0-1"
         " add_contact_alias/0-3 handle_ruri_alias/0-1=-1 nat_uac_test/1=-1"
@@ -99,6 +104,13 @@ ACCEPTED: dict[str, Accepted] = {
     ),
     "pike": Accepted("pike_check_req/0-1 pike_check_ip/1"),
     "presence": Accepted("handle_publish/0-1 handle_subscribe/0-1"),
+    "proto_bin": Accepted(),
+    "proto_hep": Accepted(),
+    "proto_tcp": Accepted(),
+    "proto_tls": Accepted(),
+    "proto_udp": Accepted(),
+    "proto_ws": Accepted(),
+    "proto_wss": Accepted(),
     "ratelimit": Accepted("rl_check/0-1 rl_check_pipe/1 rl_drop/0-2"),
     "registrar": Accepted(
         "save/1-3 lookup/1-2=-1 lookup_branches/1-2=-1 registered/1-4=-1 unregister/2-3"
@@ -120,6 +132,7 @@ ACCEPTED: dict[str, Accepted] = {
     ),
     "sanity": Accepted("sanity_check/0-2 sanity_reply/0"),
     "sctp": Accepted(),
+    "signaling": Accepted("send_reply/2"),
     "siptrace": Accepted("sip_trace/0-4 sip_trace_mode/1 hlog/1-2"),
     "sl": Accepted(
         "sl_send_reply/2 sl_reply/2 send_reply/2 send_reply_mode/3 sl_reply_error/0"
@@ -127,13 +140,6 @@ ACCEPTED: dict[str, Accepted] = {
     ),
     "sst": Accepted("sstCheckMin/1=-1"),
     "stun": Accepted(),
-    "textopsx": Accepted(
-        "msg_apply_changes/0 change_reply_status/2 change_reply_status_code/1 remove_body/0"
-        " keep_hf/0-1 insert_hf_value/2 append_hf_value/2 remove_hf_value/1 fnmatch/2-3=-1"
-        " remove_hf_value2/1 assign_hf_value/2 assign_hf_value2/2 exclude_hf_value/2"
-        " include_hf_value/2 hf_value_exists/2=-1 hf_iterator_start/1=-1 hf_iterator_next/1=-1"
-        " hf_iterator_end/1 bl_iterator_start/1=-1 bl_iterator_next/1=-1 bl_iterator_end/1"
-    ),
     "tls": Accepted("is_peer_verified/0=-1"),
     "tm": Accepted(
         "t_relay/0-2 t_newtran/0 t_reply/2 t_reply_callid/4 t_check_trans/0=-1"
@@ -163,6 +169,10 @@ ACCEPTED: dict[str, Accepted] = {
     "uac": Accepted(
         "uac_replace_from/1-2 uac_replace_to/1-2 uac_restore_from/0 uac_restore_to/0"
         " uac_auth/0-1=-1 uac_req_send/0 uac_reg_lookup/2=-1"
+    ),
+    "uri": Accepted(
+        "is_user/1=-1 uri_param/1-2=-1 add_uri_param/1 del_uri_param/1 tel2sip/0"
+        " is_uri_user_e164/1=-1 db_check_to/0=-1 db_check_from/0=-1 db_does_uri_exist/0=-1"
     ),
     "usrloc": Accepted(),
     "xmlrpc": Accepted("dispatch_rpc/0 xmlrpc_reply/2"),

@@ -8,37 +8,10 @@ from __future__ import annotations
 from homerd.api import (
     Packet,
     Plugin,
-    PosixPattern,
-    Substitution,
-    compile_posix,
     script_function,
-    transformation,
 )
 from homerd_plugins import _accepted
-
-METHODS = frozenset(
-    {
-        "ACK",
-        "BYE",
-        "CANCEL",
-        "DELETE",
-        "GET",
-        "INFO",
-        "INVITE",
-        "KDMQ",
-        "MESSAGE",
-        "NOTIFY",
-        "OPTIONS",
-        "POST",
-        "PRACK",
-        "PUBLISH",
-        "PUT",
-        "REFER",
-        "REGISTER",
-        "SUBSCRIBE",
-        "UPDATE",
-    }
-)
+from homerd_plugins._message_tests import HeaderName, LinePattern, MessageTests
 
 _CHANGES = (
     "append_hf/1-2 insert_hf/1-2 append_urihf/2 remove_hf/1 remove_hf_re/1 remove_hf_exp/2"
@@ -53,43 +26,6 @@ _CHANGES = (
 )
 
 
-class Methods(frozenset[str]):
-    """`INVITE|BYE`: names of standard methods in any case."""
-
-    @staticmethod
-    def from_script(value: str | int) -> frozenset[str]:
-        names = str(value).split("|")
-        for name in names:
-            if name.strip().upper() not in METHODS:
-                error = ValueError(f'unknown method "{name.strip()}"')
-                start = str(value).index(name)
-                error.span = (start, start + len(name))  # type: ignore[attr-defined]
-                raise error
-        return frozenset(name.strip().upper() for name in names)
-
-
-class LinePattern(PosixPattern):
-    """A regular expression in which `.` stops at the ends of lines."""
-
-    @staticmethod
-    def from_script(value: str | int) -> PosixPattern:
-        return compile_posix(str(value), newline=True)
-
-
-class MimeType(str):
-    """`type/subtype`, in any case."""
-
-    __slots__ = ()
-
-    @staticmethod
-    def from_script(value: str | int) -> str:
-        text = str(value).strip().lower()
-        kind, slash, subtype = text.partition("/")
-        if not (kind and slash and subtype):
-            raise ValueError(f'expected type/subtype, got "{value}"')
-        return text
-
-
 class Which(str):
     """Which headers to look at: a all, f the first, l the last."""
 
@@ -102,20 +38,7 @@ class Which(str):
         return str(value)
 
 
-class HeaderName(str):
-    """A header's name, without pseudo-variables."""
-
-    __slots__ = ()
-
-    @staticmethod
-    def from_script(value: str | int) -> str:
-        text = str(value).strip().removesuffix(":").rstrip()
-        if not text or "$" in text:
-            raise ValueError(f'expected a header\'s name, got "{value}"')
-        return text
-
-
-class TextOps(Plugin):
+class TextOps(Plugin, MessageTests):
     """Tests on a message's method, headers, body and text."""
 
     name = "textops"
@@ -124,43 +47,9 @@ class TextOps(Plugin):
         self.words = _accepted.functions(_CHANGES, "textops")
 
     @script_function
-    def is_method(self, packet: Packet, methods: Methods) -> bool:
-        """Whether the method, in a reply that of CSeq, is one of `INVITE|BYE`."""
-        return packet.sip.method in methods
-
-    @script_function("has_body")
-    def has_body(self, packet: Packet) -> bool:
-        """Whether there is a body."""
-        return packet.sip.body != ""
-
-    @script_function("has_body")
-    def has_body_of(self, packet: Packet, kind: MimeType) -> bool:
-        """Whether there is a body of `type/subtype`."""
-        sip = packet.sip
-        content_type = sip.content_type
-        if not sip.body or not content_type:
-            return False
-        return content_type.partition(";")[0].strip().lower() == kind
-
-    @script_function
-    def is_present_hf(self, packet: Packet, name: HeaderName) -> bool:
-        """Whether there is a header of that name, in its long or its compact form."""
-        return packet.sip.header(name) is not None
-
-    @script_function
     def is_present_hf_pv(self, packet: Packet, name: str) -> bool:
         """The same with pseudo-variables in the name."""
         return packet.sip.header(name) is not None
-
-    @script_function
-    def search(self, packet: Packet, pattern: LinePattern) -> bool:
-        """Whether the message has a match."""
-        return pattern.search(packet.sip.text)
-
-    @script_function
-    def search_body(self, packet: Packet, pattern: LinePattern) -> bool:
-        """Whether the body has a match."""
-        return pattern.search(packet.sip.body)
 
     @script_function
     def search_hf(
@@ -219,11 +108,6 @@ class TextOps(Plugin):
         """Whether *text* begins with one of *items*."""
         found = (item.strip(" \t\r\n") for item in items.split(separator or ","))
         return any(item and text.startswith(item) for item in found)
-
-    @transformation("re.subst")
-    def re_subst(self, value: str, expression: Substitution) -> str:
-        r"""Replace what matches: `/pattern/replacement/flags`, `\1` a group, flags g, i and s."""
-        return expression.apply(value)
 
 
 def _place(found: int) -> int:

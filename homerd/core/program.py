@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +11,9 @@ from homerd.core import settings
 from homerd.core.settings import Settings
 from homerd.errors import ConfigError, ScriptErrors
 from homerd.lang import nodes
-from homerd.lang.check import always_ends, check
+from homerd.lang.check import Checked, always_ends, check
 from homerd.lang.diagnostics import Diagnostic, Diagnostics
+from homerd.lang.dialect import Dialect, Told
 from homerd.lang.parse import parse
 from homerd.lang.preprocess import preprocess
 from homerd.lang.script import CompiledScript, Entry
@@ -21,6 +23,12 @@ from homerd.plugin.hookspecs import Outline, PacketPolicy
 from homerd.plugin.loader import Assigned, Loader
 from homerd.plugin.registry import Registry, words_elsewhere
 
+# What a script has without loadmodule.
+IMPLIED = {
+    Dialect.KAMAILIO: ("core",),
+    Dialect.OPENSIPS: ("core", "pv", "xlog", "opensips"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
@@ -28,6 +36,7 @@ class Program:
 
     globals: the script's own (`group.field`).  warnings: diagnostics that did not stop it.
     params: (module, name) -> the modparam lines that count.  defines: names set from outside.
+    told: the dialect it was read in.
     """
 
     path: Path
@@ -40,6 +49,7 @@ class Program:
     outline: Outline = field(default_factory=Outline)
     params: Mapping[tuple[str, str], list[Assigned]] = field(default_factory=dict)
     defines: tuple[str, ...] = ()
+    told: Told = field(default_factory=lambda: Told(Dialect.KAMAILIO))
 
     @property
     def texts(self) -> dict[str, str]:
@@ -108,7 +118,7 @@ class Draft:
         self.diagnostics = diagnostics = Diagnostics(self.sources)
         self.tokens = preprocess(path, diagnostics, defines=defines, text=text, texts=texts)
         self.registry = Registry(running)
-        self.loader = Loader(self.registry, diagnostics)
+        self.loader = Loader(self.registry, diagnostics, IMPLIED[self.tokens.told.dialect])
         self.globals: list[nodes.Global] = []
         self.custom_globals: dict[str, str | int] = {}
         tree = parse(self.tokens, diagnostics)
@@ -119,8 +129,9 @@ class Draft:
             message, _, hint = message.partition("\n")
             diagnostics.add(code, message, line.span, hint)
         words = self.registry.vocabulary()
-        self.checked = check(tree, self.tokens, words, diagnostics, words_elsewhere)
-        self.outline = _outline(self.checked.routes, self.checked.events)
+        elsewhere = functools.partial(words_elsewhere, self.tokens.told.dialect is Dialect.OPENSIPS)
+        self.checked = check(tree, self.tokens, words, diagnostics, elsewhere)
+        self.outline = _outline(self.checked)
         self.loader.check(self.outline, self.checked.events)
 
     def refuse_errors(self) -> None:
@@ -159,6 +170,7 @@ class Draft:
             self.outline,
             self.loader.params,
             self.defines,
+            self.tokens.told,
         )
 
     def _carry_out(self, tree: nodes.Script) -> None:
@@ -178,20 +190,27 @@ class Draft:
                     pass
 
 
-def _outline(routes: dict[str, nodes.Block], events: dict[str, nodes.Block]) -> Outline:
-    dropping = frozenset(name for name, block in events.items() if always_ends(block, "drop"))
-    return Outline(frozenset(routes), frozenset(events), dropping)
+def _outline(checked: Checked) -> Outline:
+    events = checked.events
+    return Outline(
+        frozenset(checked.routes),
+        frozenset(events),
+        frozenset(name for name, block in events.items() if always_ends(block, "drop")),
+        tuple(checked.timers),
+        checked.opensips,
+    )
 
 
 def entry_of(registry: Registry) -> Entry:
     """What the modules want done with a packet before its route, put together."""
-    accept, event, handlers, http = True, "", {}, None
+    accept, event, route, handlers, http = True, "", "", {}, None
     for name in registry.names:
         hook = getattr(registry.plugin(name), "packet_policy", None)
         policy: PacketPolicy | None = hook() if hook is not None else None
         if policy is not None:
             accept = accept and policy.accept_hep
             event = event or policy.entry_event
+            route = route or policy.entry_route
             handlers.update(policy.handlers)
             http = http or policy.http
-    return Entry(accept, event, handlers, envelope, http)
+    return Entry(accept, event, handlers, envelope, http, route)

@@ -145,7 +145,9 @@ class _Checker:
         """Keep how often a `timer_route` runs."""
         if block.seconds < 1:
             self.diagnostics.add(
-                "E302", f"a timer_route takes seconds from 1 on, got {block.seconds}", block.name_span
+                "E302",
+                f"a timer_route takes seconds from 1 on, got {block.seconds}",
+                block.name_span,
             )
             return
         self.checked.timers.append((block.name, block.seconds))

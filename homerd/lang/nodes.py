@@ -147,8 +147,8 @@ class BlockValue:
 
 
 Expression = (
-    Number | String | Variable | Select | Name | LeftOut | Network | Call | RouteCall | Unary | Binary
-    | Choice | Comparison | BlockValue
+    Number | String | Variable | Select | Name | LeftOut | Network | Call | RouteCall | Unary
+    | Binary | Choice | Comparison | BlockValue
 )  # fmt: skip
 
 # -- statements

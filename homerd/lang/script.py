@@ -28,6 +28,7 @@ NOT_SIP = End("refused", reason="not_sip")
 HEP_OFF = End("refused", reason="hep_off")
 NOT_ACCEPTED = End("refused", reason="not_accepted")
 NO_ROUTE = End("refused", reason="no_route")
+RESUMED = "hep_resumed"  # set in the packet's scratch
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Entry:
     handlers: HEP payload type -> what takes the packet in place of the script.
     envelope: makes the packet that the event route sees.
     http: what answers HTTP requests on the TCP listeners.
+    route: in the event's place, a `route[...]`; only what it marks RESUMED goes on.
     """
 
     accept_hep: bool = True
@@ -46,6 +48,7 @@ class Entry:
     handlers: Mapping[int, Handler] = field(default_factory=dict)
     envelope: Callable[[Any], Any] | None = None
     http: Callable[[Any], Any] | None = None
+    route: str = ""
 
 
 class CompiledScript:
@@ -141,7 +144,7 @@ class CompiledScript:
     @property
     def needs_peer(self) -> bool:
         """Whether the script sees who sent the datagram, not only what is inside it."""
-        return bool(self.entry.event)
+        return bool(self.entry.event or self.entry.route)
 
     def has_route(self, name: str) -> bool:
         """Whether there is a `route[name]`."""
@@ -160,7 +163,7 @@ class CompiledScript:
             entry = self.entry
             if not entry.accept_hep:
                 return HEP_OFF
-            if entry.event:
+            if entry.event or entry.route:
                 end = self._see(packet, entry)
                 if end is not None:
                     return end
@@ -187,8 +190,10 @@ class CompiledScript:
 
     def _see(self, packet: Any, entry: Entry) -> End | None:
         """Show the datagram to the entry event; None when the message inside goes on."""
-        run = self._events.get(entry.event)
-        route = f"event_route[{entry.event}]"
+        if entry.route:
+            run, route = self._routes.get(entry.route), entry.route
+        else:
+            run, route = self._events.get(entry.event), f"event_route[{entry.event}]"
         if run is None or entry.envelope is None:
             return NO_ROUTE
         packet.route = route
@@ -197,7 +202,11 @@ class CompiledScript:
         try:
             result = run(seen)
         except ScriptEnd as end:
-            return end.end
+            result = end.end
+        if entry.route:
+            if RESUMED in seen.scratch:
+                return None
+            return self._ended(route, seen) if result.__class__ is int else result  # type: ignore[return-value]
         if result == 1:
             return None
         return NOT_ACCEPTED if result.__class__ is int else result  # type: ignore[return-value]

@@ -289,6 +289,8 @@ def _parameter(module: str, item: inspect.Parameter, hints: dict[str, Any]) -> P
         item.default is inspect.Parameter.empty
         and item.kind is not inspect.Parameter.VAR_POSITIONAL
     )
+    if hint not in _KINDS and type(None) in get_args(hint):  # one that may be left out
+        hint = next(kind for kind in get_args(hint) if kind is not type(None))
     if hint in _KINDS:
         return Parameter(item.name, _KINDS[hint], required)
     constant = ParameterKind.CONSTANT

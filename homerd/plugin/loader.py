@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,15 +30,19 @@ class Loader:
 
     A plugin that runs already (Registry.reused) is left alone; `params` tells what it would be
     given: (module, name) -> the lines that count, one unless the parameter takes many.
+    implied: modules that are there without loadmodule.
     """
 
-    def __init__(self, registry: Registry, diagnostics: Diagnostics) -> None:
+    def __init__(
+        self, registry: Registry, diagnostics: Diagnostics, implied: Iterable[str] = ("core",)
+    ) -> None:
         self.registry = registry
         self.diagnostics = diagnostics
         self.set_lines: dict[tuple[str, str], nodes.ModParamLine] = {}
         self.load_lines: dict[str, nodes.LoadModule] = {}
         self.params: dict[tuple[str, str], list[Assigned]] = {}
-        registry.load("core")
+        for name in implied:
+            registry.load(name)
 
     def search_path(self, line: nodes.SearchPath) -> None:
         """`mpath "a:b"`: folders whose x.py is module x; folders of another server are ignored."""
@@ -59,7 +63,7 @@ class Loader:
                 line.span,
                 did_you_mean(line.name, available()),
             )
-        elif getattr(plugin, "accepted", False) and not line.name.startswith("db_"):
+        elif getattr(plugin, "accepted", False) and not line.name.startswith(("db_", "proto_")):
             self.diagnostics.add(
                 "W901",
                 f'module "{line.name}" has no part in a capture router: loaded, does nothing',

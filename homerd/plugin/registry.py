@@ -19,6 +19,7 @@ from homerd.plugin.declare import Plugin
 from homerd.plugin.hookspecs import HookSpecs
 
 GROUP = "homerd"
+OPENSIPS_MODULES = frozenset({"cachedb_local", "mmgeoip", "opensips", "rest_client", "sipmsgops"})
 
 
 class Registry:
@@ -119,10 +120,15 @@ def vocabulary_of(plugins: Iterable[Any]) -> Vocabulary:  # any objects with hoo
 
 
 @functools.cache
-def words_elsewhere() -> dict[str, str]:
-    """`name()`, `$name` and `{name}` of every installed module -> the module, for help lines."""
+def words_elsewhere(opensips: bool = False) -> dict[str, str]:
+    """`name()`, `$name` and `{name}` of every installed module -> the module, for help lines.
+
+    A word of several modules is told of one that scripts of the dialect load.
+    """
     found: dict[str, str] = {}
-    for name in available():
+    for name in sorted(available(), key=lambda name: (name in OPENSIPS_MODULES) != opensips):
+        if name == "opensips":
+            continue  # no script loads it
         try:
             vocabulary = vocabulary_of([from_entry_point(name)])
         except PluginError:
