@@ -167,7 +167,7 @@ class OpenSips(Plugin):
         packet: Packet,
         kind: str,
         chunk: ChunkId,
-        vendor: Writable | None,
+        vendor: Writable | None = None,
         data: Writable | None = None,
     ) -> bool:
         """The same; *kind*, the data's type (uint8, utf8-string …), is known without it."""

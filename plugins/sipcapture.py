@@ -61,6 +61,7 @@ from homerd_plugins._tables import (
 log = logging.getLogger("homerd.sipcapture")
 
 ENTRY_EVENT = "sipcapture:request"
+MAIN_ROUTE = ("", "sip")  # hep_route that means none of its own
 DEFAULT_MODE = "default"
 COMPUTED_TABLES = 1000
 SIP, REPORT = 0, 1  # the sink's layouts
@@ -91,6 +92,11 @@ class SipCapture(Plugin):
         0,
         reloadable=True,
         help=f"1: HEP packets pass event_route[{ENTRY_EVENT}] in place of built-in handling",
+    )
+    hep_route = ModParam(
+        str,
+        "",
+        help="OpenSIPS: a route that every HEP packet passes first; hep_resume_sip() goes on",
     )
     capture_node = ModParam(
         str, "homer01", reloadable=True, help="this server's name in the column node"
@@ -143,6 +149,7 @@ class SipCapture(Plugin):
     def __init__(self) -> None:
         self.settings = Settings()
         self.refused: Counter[str] = Counter()
+        self._opensips = False
         self._column_names: dict[str, str] = {}
         self._modes: dict[str, Mode] = {}  # those in use: none while capture_on is 0
         self._opened: dict[str, Mode] = {}
@@ -201,6 +208,13 @@ class SipCapture(Plugin):
                 parameter="nonsip_hook",
                 help=f"add event_route[{ENTRY_EVENT}] {{ return 1; }}, or leave nonsip_hook at 0",
             )
+        self._opensips = outline.opensips
+        if self.hep_route not in (*MAIN_ROUTE, *outline.routes):
+            yield Problem(
+                f"hep_route is {self.hep_route}, and there is no route[{self.hep_route}]",
+                parameter="hep_route",
+                help=f"add route[{self.hep_route}] {{ hep_resume_sip(); }}",
+            )
         for name, highest in (("insert_retries", 500), ("insert_retry_timeout", 300)):
             if not 0 <= getattr(self, name) <= highest:
                 yield Problem(
@@ -251,7 +265,9 @@ class SipCapture(Plugin):
 
     @hookimpl
     def packet_policy(self) -> PacketPolicy:
-        """Everything through the event route, or reports past the script and SIP to it."""
+        """Everything through a route of its own, or reports past the script and SIP to it."""
+        if self.hep_route not in MAIN_ROUTE:
+            return PacketPolicy(entry_route=self.hep_route)
         if self.nonsip_hook:
             return PacketPolicy(entry_event=ENTRY_EVENT)  # whatever hep_capture_on says
         handlers = dict.fromkeys(REPORT_TABLES, self._store_report)
@@ -349,7 +365,8 @@ class SipCapture(Plugin):
     ) -> bool:
         """Store a report, a log line or any text as a row of 12 columns.
 
-        correlation_id: the packet's own when empty.  data: the whole payload when empty.
+        correlation_id: the packet's own when empty.  data: the whole payload when empty, and in
+        OpenSIPS when it is the number 1.
         """
         mode = self._modes.get(DEFAULT_MODE)
         if mode is None:
@@ -357,7 +374,8 @@ class SipCapture(Plugin):
         name = self._table(packet, table, mode.sink, codes=False)
         if name is None:
             return False
-        known = None if data in ("", "report_capture") else data
+        whole = data in ("", "report_capture") or (self._opensips and data == "1")
+        known = None if whole else data
         kind = self._report_kind(packet)
         row = report_row(packet, self.settings, kind, correlation_id or None, known)
         return packet.emit(mode.sink, (name, REPORT, row))

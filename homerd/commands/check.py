@@ -8,6 +8,7 @@ from pathlib import Path
 
 from homerd.core.program import load
 from homerd.lang.diagnostics import render
+from homerd.lang.dialect import Dialect, dialect_of
 
 DEFAULT_SCRIPT = "homer.cfg"
 
@@ -34,18 +35,35 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--listing", action="store_true", help="print the Python that the script becomes"
     )
+    parser.add_argument(
+        "--strict", action="store_true", help="exit status 1 when there are warnings, too"
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compile the script; 0 when it can run."""
+    """Compile the script; 0 when it can run and, where asked to be strict, nothing is odd."""
+    _say_dialect(options.file)
     program = load(options.file, defines=options.define)
     colour = sys.stderr.isatty()
     print(render(program.warnings, program.sources, colour=colour), end="", file=sys.stderr)
+    count = len(program.warnings)
+    status = 1 if count and options.strict else 0
     if options.listing:
         print(program.script.listing())
-        return 0
-    count = len(program.warnings)
+        return status
     warned = f", {count} warning{'s' if count != 1 else ''}" if count else ""
-    print(f"{options.file}: ok{warned}")
-    return 0
+    print(f"{options.file}: {'ok' if not status else 'refused'}{warned}")
+    return status
+
+
+def _say_dialect(path: Path) -> None:
+    """Name the dialect on stderr when it is not Kamailio's, before its mistakes are told."""
+    if not path.is_file():
+        return
+    told = dialect_of(path.read_text("utf-8", errors="surrogateescape"))
+    if told.dialect is not Dialect.KAMAILIO:
+        print(
+            f"{path}:{told.line}: read as a script for {told.dialect.value}, for {told.by}",
+            file=sys.stderr,
+        )

@@ -180,9 +180,15 @@ def _from(least: int) -> Callable[[str | int], int]:
     return lambda value: _number(value, least)
 
 
+def _opensips_level(value: str | int) -> int:
+    """OpenSIPS numbers its levels without 0: -1 error, 1 warning, 2 notice, 3 info, 4 debug."""
+    number = _number(value)
+    return number - 1 if number > 0 else number
+
+
 _FIELDS: dict[str, tuple[str, Callable[[str | int], int | str]]] = {
     "debug": ("debug", _number),
-    "log_level": ("debug", _number),
+    "log_level": ("debug", _opensips_level),
     "log_prefix": ("log_prefix", str),
     "max_while_loops": ("max_while_loops", _from(0)),
     "max_recursive_level": ("max_recursive_level", _from(1)),
