@@ -467,6 +467,8 @@ class _Checker:
         if kind is ParameterKind.CONSTANT:
             return self.constant(function, parameter, node)
         if kind in (ParameterKind.READABLE, ParameterKind.WRITABLE):
+            if parameter.convert is not None and not _names_variable(node):
+                return self.constant(function, parameter, node)
             return self.named_variable(function, parameter, node)
         if isinstance(node, nodes.Number):
             return Argument(
@@ -554,8 +556,9 @@ class _Checker:
         if isinstance(node, nodes.Variable):
             self.variable(node)
             text = node.text
-        elif isinstance(node, nodes.String) and node.value.strip().startswith("$"):
-            text = self.text(nodes.String(node.span, node.value.strip(), node.token))
+        elif isinstance(node, nodes.String) and _names_variable(node):
+            read = parse_text if parameter.convert is None else first_reference
+            text = self.text(nodes.String(node.span, node.value.strip(), node.token), read)
         else:
             self.diagnostics.add(
                 "E302", f'{function}() takes a pseudo-variable here, as "$var(x)"', node.span
@@ -731,6 +734,12 @@ class _Checker:
 def always_ends(block: nodes.Block, kind: str) -> bool:
     """Whether every way through *block* ends with a statement of that kind on its top level."""
     return any(isinstance(item, nodes.Leave) and item.kind == kind for item in block.body)
+
+
+def _names_variable(node: nodes.Expression) -> bool:
+    if isinstance(node, nodes.String):
+        return node.value.strip().startswith("$")
+    return isinstance(node, nodes.Variable)
 
 
 def _part(span: Span, start: int, end: int, length: int) -> Span:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from homerd.lang import nodes, runtime
 from homerd.lang.check import Argument, Checked
-from homerd.lang.posix import Filled
+from homerd.lang.posix import Filled, SearchLimit, Substitution
 from homerd.lang.runtime import End
 from homerd.lang.source import NOWHERE, Span
 from homerd.lang.text import Reference, Text
@@ -64,7 +64,7 @@ class Generator:
         self.max_depth = max_depth
         self.namespace: dict[str, Any] = {
             "ScriptEnd": runtime.ScriptEnd,
-            "EvalError": runtime.EvalError,
+            "EvalError": (runtime.EvalError, SearchLimit),
         }
         self.functions: list[ast.stmt] = []
         self.route = ""
@@ -162,7 +162,7 @@ class Generator:
         match node:
             case nodes.CallStatement():
                 compiled = self.call_statement(node.call, tail)
-                fallible = any(map(self.fallible, getattr(node.call, "arguments", ())))
+                fallible = self.fallible(node.call)
                 return self.guarded(compiled, node.span) if fallible else compiled
             case nodes.Assignment():
                 value, kind, null = self.value(node.value)
@@ -406,17 +406,22 @@ class Generator:
                     divisor = node.right
                     if not isinstance(divisor, nodes.Number) or divisor.value == 0:
                         return True
-                if node.operator == "=~" and node.pattern is None:
+                if node.operator == "=~" and _may_give_up(node.pattern):
                     return True
                 return self.fallible(node.left) or self.fallible(node.right)
             case nodes.Unary():
                 return self.fallible(node.operand)
             case nodes.Choice():
                 return any(map(self.fallible, (node.condition, node.yes, node.no)))
+            case nodes.Variable() | nodes.Select():
+                return node.text is not None and _may_fail(node.text)
             case nodes.Call():
-                return any(map(self.fallible, node.arguments))
+                texts = [item.value for item in node.bound if isinstance(item, Argument)]
+                return any(map(self.fallible, node.arguments)) or any(
+                    isinstance(item, Text) and _may_fail(item) for item in texts
+                )
             case nodes.Comparison():
-                return node.operator == "=~" and node.pattern is None
+                return node.operator == "=~" and _may_give_up(node.pattern)
             case _:
                 return False
 
@@ -745,6 +750,9 @@ class Generator:
         arguments = [
             self.argument(bound, node.arguments[index]) for index, bound in enumerate(node.bound)
         ]
+        if node.function.placed:
+            last = Span(node.span.end_line, node.span.column, node.span.end_line, 0)
+            arguments.insert(0, self.named("place", self.place(last, self.route)))
         return _call(self.named(f"f_{node.name}", called), _name(_PACKET), *arguments)
 
     def argument(self, bound: object, node: nodes.Expression) -> ast.expr:
@@ -944,6 +952,28 @@ def _reference_kind(text: Text | None) -> tuple[Kind, bool]:
         kind = word.kind
         null = word.null if word.takes_any else word.null or null
     return kind, null
+
+
+def _may_give_up(pattern: object) -> bool:
+    """Whether a search may end without an answer: a pattern not known yet, or one with limits."""
+    return pattern is None or getattr(pattern, "bounded", False)
+
+
+def _may_fail(text: Text) -> bool:
+    """Whether a substitution among the transformations in *text* may have no value."""
+    for reference in text.references:
+        for applied in reference.transformations:
+            for item in applied.bound:
+                if isinstance(item, Argument) and item.how == "substitution text":
+                    return True
+                value = item.value if isinstance(item, Argument) else None
+                found = value[0] if isinstance(value, tuple) else value
+                if isinstance(found, Substitution) and found.pattern.bounded:
+                    return True
+        inner = (reference.argument, reference.index)
+        if any(part is not None and _may_fail(part) for part in inner):
+            return True
+    return False
 
 
 def _simplified(node: nodes.Expression) -> nodes.Expression:

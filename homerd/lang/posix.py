@@ -5,17 +5,29 @@ The engine is regcomp/regexec itself through ctypes: the same meaning to the let
 translating to `re` (0.9 against 2.0 µs for three words in a user agent).  It is called with the
 interpreter lock held, because giving it up costs more than the search.
 Patterns are compiled in the C locale, where a character is a byte.  Source: regcomp(3), regex(7).
+
+What comes from the network must not stall the loop: regexec is quadratic in the text (6 s for 30 kB
+of `a` against `(a|aa)+$`) and exponential with back-references.  So a text above LONG bytes is left
+to RE2, which is linear, and a pattern with back-references to `regex`, which gives up in time;
+both get the pattern translated by linear.py.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
+from typing import Any
+
+from homerd.lang import linear
+from homerd.lang.linear import SearchLimit as SearchLimit
 
 EXTENDED = 1
 IGNORE_CASE = 2
 NEWLINE = 4
 NO_SUBMATCHES = 8
 GROUPS = 10
+
+LONG = 512  # bytes above which the worst text would cost regexec more than 2 ms
 
 _LC_ALL_MASK = 0x1FBF
 _REGEX_T_BYTES = 256  # regex_t is 64 bytes in glibc
@@ -48,10 +60,12 @@ _Groups = ctypes.c_int * (2 * GROUPS)
 class PosixPattern:
     """A compiled pattern; text goes in as str (UTF-8, surrogateescape) and is cut at a NUL."""
 
-    __slots__ = ("_address", "_memory", "pattern")
+    __slots__ = ("_address", "_flags", "_memory", "bounded", "pattern")
 
     def __init__(self, pattern: str, flags: int) -> None:
         self.pattern = pattern
+        self._flags = flags
+        self.bounded = linear.has_back_reference(pattern)
         self._memory = ctypes.create_string_buffer(_REGEX_T_BYTES)
         self._address = ctypes.addressof(self._memory)
         c_locale = _newlocale(_LC_ALL_MASK, b"C", None)
@@ -72,17 +86,39 @@ class PosixPattern:
         return f"PosixPattern({self.pattern!r})"
 
     def search(self, text: str) -> bool:
-        """Whether the pattern is found anywhere in *text*."""
-        return not _regexec(self._address, text.encode("utf-8", "surrogateescape"), 0, None, 0)
+        """Whether the pattern is found anywhere in *text*.
+
+        Raises SearchLimit, only if `bounded`, when that takes too long to tell.
+        """
+        data = text.encode("utf-8", "surrogateescape")
+        if len(data) > LONG or self.bounded:
+            return self._long(data, True) is not None
+        return not _regexec(self._address, data, 0, None, 0)
 
     def groups(self, text: bytes, at_line_start: bool = True) -> list[tuple[int, int]] | None:
-        """Byte ranges of the match and its nine groups, (-1, -1) for one that took no part."""
+        """Byte ranges of the match and its nine groups, (-1, -1) for one that took no part.
+
+        Raises SearchLimit as `search` does.
+        """
+        if len(text) > LONG or self.bounded:
+            return self._long(text, at_line_start)
         found = _Groups()
         if _regexec(
             self._address, text, GROUPS, ctypes.addressof(found), 0 if at_line_start else 1
         ):
             return None
         return [(found[i], found[i + 1]) for i in range(0, 2 * GROUPS, 2)]
+
+    def _long(self, data: bytes, at_line_start: bool) -> list[tuple[int, int]] | None:
+        engine = _engine(self.pattern, self._flags)
+        return engine.groups(data.split(b"\0", 1)[0], at_line_start)
+
+
+@functools.lru_cache(maxsize=1024)
+def _engine(pattern: str, flags: int) -> Any:  # one of linear.py's engines
+    return linear.engine(
+        pattern, ignore_case=bool(flags & IGNORE_CASE), newline=bool(flags & NEWLINE)
+    )
 
 
 class Substitution:

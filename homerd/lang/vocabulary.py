@@ -120,6 +120,7 @@ class ScriptFunction:
     Its result: None or True is 1, False is -1, an int is Kamailio's return code; 0 ends the script.
     returns_bool, returns_none: what is known of the result makes shorter code.
     variadic: the last parameter may be given any number of times.
+    placed: called as `call(packet, place, *arguments)`, place being the call's last line.
     unasked: called in place of `call` by a statement whose result nobody can see, if given.
     """
 
@@ -131,6 +132,7 @@ class ScriptFunction:
     variadic: bool = False
     module: str = ""
     help: str = ""
+    placed: bool = False
     unasked: Callable[..., object] | None = None
 
     def accepts(self, count: int) -> bool:
