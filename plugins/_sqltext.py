@@ -48,7 +48,7 @@ _MYSQL_ONLY = re.compile(
     r"|\bengine\s*=|\bauto_increment\b",
     re.I,
 )
-_NOT_IN_SQLITE = re.compile(r"\bnow\s*\(", re.I)
+_NOT_IN_SQLITE = re.compile(r"\b(?:now|concat)\s*\(", re.I)
 _PRIORITY = re.compile(r"^(\s*(?:insert|replace))\s+(?:delayed|low_priority|high_priority)\b", re.I)
 _REPLACE = re.compile(r"^\s*replace(\s+into)?\b", re.I)
 _SESSION = re.compile(
@@ -381,6 +381,10 @@ class _Rewriter:
         """CREATE TABLE without what belongs to MySQL's engines; plain indexes are left out."""
         exp = self.exp
         tree.set("properties", None)
+        if self.sqlite:
+            # An AUTOINCREMENT column is INTEGER, not INTEGER(11).
+            for kind in tree.find_all(exp.DataType):
+                kind.set("expressions", [])
         for item in list(tree.find_all(exp.IndexColumnConstraint)):
             item.pop()
         for item in tree.find_all(exp.UniqueColumnConstraint):

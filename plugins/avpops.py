@@ -243,16 +243,17 @@ class AvpOps(Plugin):
         operand, _, _ = _flags(rest)
         operand = operand.removeprefix("i:")
         stacks = _avps.stacks_of(packet)
-        stack = stacks.get(pair.source)
         call = _OPERATIONS.get(operator)
-        if call is None or not stack or not isinstance(stack[-1], int):
+        numbers = [value for value in stacks.get(pair.source, []) if isinstance(value, int)]
+        if call is None or not numbers:
             return FAILED
         if _NUMBER.fullmatch(operand) is None and operator not in ("not", "neg"):
             return FAILED
-        value = call(stack[-1], _int(operand))
         if "d" in pair.flags:
-            stack.pop()
-        _avps.write(stacks, value, pair.target, None)
+            stacks[pair.source] = [v for v in stacks[pair.source] if not isinstance(v, int)]
+        # Kamailio goes through all numbers from the newest on, and pushes each result.
+        for number in reversed(numbers):
+            _avps.write(stacks, call(number, _int(operand)), pair.target, None)
         return FOUND
 
     def _query(self, packet: Packet, text: str, targets: Targets | None = None) -> int:
@@ -320,14 +321,14 @@ class AvpOps(Plugin):
             "Substitute in the newest value that matches, or put the result into another:"
             " `$avp(a)[/$avp(b)][/g]`, g all values. -1 when none matches.",
             pair,
-            Parameter("substitution", ParameterKind.SUBSTITUTION),
+            Parameter("substitution", constant, convert=_substitution),
         )
         yield function(
             "avp_op",
             self._operate,
-            "Calculate with the newest value and push the result: `add/5`, `sub`, `mul`, `div`,"
-            " `mod`, `and`, `or`, `xor`, `not`, `neg`; `$avp(a)[/$avp(b)][/d]`, d takes the old"
-            " value away. -1 when one is no number.",
+            "Calculate with each number and push the results, that of the oldest last: `add/5`,"
+            " `sub`, `mul`, `div`, `mod`, `and`, `or`, `xor`, `not`, `neg`;"
+            " `$avp(a)[/$avp(b)][/d]`, d takes the old numbers away. -1 without a number.",
             pair,
             Parameter("operation", text),
         )
@@ -360,6 +361,10 @@ class AvpOps(Plugin):
             except ValueError:
                 known[expression] = None
         return known[expression]
+
+
+def _substitution(value: str | int) -> Substitution:
+    return Substitution(str(value))
 
 
 def _flags(text: str) -> tuple[str, bool, bool]:

@@ -13,10 +13,12 @@ from typing import Any
 from homerd.api import (
     ConfigError,
     ModParam,
+    Outline,
     Packet,
     Parameter,
     ParameterKind,
     Plugin,
+    Problem,
     ScriptFunction,
     hookimpl,
 )
@@ -45,13 +47,14 @@ class Regex(Plugin):
         self.given_up = 0
         self._groups: list[Pattern] = []
         self._patterns: dict[str, Pattern] = {}
+        self._bad: dict[str, str] = {}
         self.words = (
             ScriptFunction(
                 "pcre_match",
                 self._match,
                 (
                     Parameter("text", ParameterKind.TEXT),
-                    Parameter("pattern", ParameterKind.TEXT, convert=_compile),
+                    Parameter("pattern", ParameterKind.TEXT, convert=self._constant),
                 ),
                 module=self.name,
                 help="Whether *pattern* is found in *text*; a dollar in it is written `$$`. -4 for"
@@ -84,6 +87,12 @@ class Regex(Plugin):
         self._groups = [self._group(lines) for lines in _groups(text)[: self.max_groups]]
 
     @hookimpl
+    def check_script(self, outline: Outline) -> Iterable[Problem]:
+        """Patterns that cannot be read."""
+        for pattern, reason in self._bad.items():
+            yield Problem(f'pcre_match(): "{pattern}" never matches: {reason}', warning=True)
+
+    @hookimpl
     def metrics(self) -> Iterable[tuple[str, dict[str, str], float]]:
         """Searches that were given up."""
         yield "homerd_regex_given_up_total", {}, self.given_up
@@ -107,9 +116,17 @@ class Regex(Plugin):
         except ValueError as error:
             raise ConfigError(f"{self.file}: {error}") from error
 
+    def _constant(self, value: str | int) -> Pattern:
+        """A pattern compiled at load, None for one that cannot be read."""
+        try:
+            return _compile(value)
+        except ValueError as error:
+            self._bad[str(value)] = str(error)
+            return None
+
     def _match(self, packet: Packet, text: str, pattern: str | Pattern) -> int:
         if not isinstance(pattern, str):
-            return self._search(pattern, text)
+            return FAILED if pattern is None else self._search(pattern, text)
         known = self._patterns
         if pattern not in known:
             if len(known) >= MOST_PATTERNS:
