@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from typing import Any
 
 from homerd.lang import linear
 from homerd.lang.linear import SearchLimit as SearchLimit
@@ -115,7 +114,7 @@ class PosixPattern:
 
 
 @functools.lru_cache(maxsize=1024)
-def _engine(pattern: str, flags: int) -> Any:  # one of linear.py's engines
+def _engine(pattern: str, flags: int) -> linear.Engine:
     return linear.engine(
         pattern, ignore_case=bool(flags & IGNORE_CASE), newline=bool(flags & NEWLINE)
     )
