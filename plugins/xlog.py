@@ -6,7 +6,7 @@ error -1, warning 0, notice 1, info 2, debug 3.
 
 from __future__ import annotations
 
-from homerd.api import Format, ModParam, Packet, Plugin, Value, script_function
+from homerd.api import Format, ModParam, Packet, Place, Plugin, Readable, script_function
 
 ALERT, BUG, CRITICAL, ERROR, WARNING, NOTICE, INFO, DEBUG = -5, -4, -3, -1, 0, 1, 2, 3
 
@@ -22,10 +22,33 @@ _BY_THIRD_LETTER = {
 }
 
 
-class Level(int):
-    """A level as text, of which only the third character counts, or a number at run time."""
+_MARK = "<script>: "  # what the log itself puts before lines of the script
 
-    kind = Value
+# Bits of methods_filter.
+_METHODS = (
+    "INVITE",
+    "CANCEL",
+    "ACK",
+    "BYE",
+    "INFO",
+    "REGISTER",
+    "SUBSCRIBE",
+    "NOTIFY",
+    "MESSAGE",
+    "OPTIONS",
+    "PRACK",
+    "UPDATE",
+    "REFER",
+    "PUBLISH",
+)
+_METHOD_BITS = {method: 1 << bit for bit, method in enumerate(_METHODS)}
+_OTHER_METHODS = 1 << 15
+
+
+class Level:
+    """A level as text, of which only the third character counts, or a pseudo-variable."""
+
+    otherwise = Readable
 
     @staticmethod
     def from_script(value: str | int) -> int:
@@ -46,12 +69,23 @@ class Xlog(Plugin):
 
     buf_size = ModParam(int, 4096, reloadable=True, help="accepted; there is no limit")
     force_color = ModParam(bool, False, reloadable=True, help="accepted")
-    long_format = ModParam(bool, False, reloadable=True, help="accepted")
-    prefix = ModParam(str, "<script>: ", reloadable=True, help="accepted")
-    prefix_mode = ModParam(int, 0, reloadable=True, help="accepted")
+    long_format = ModParam(
+        bool, False, reloadable=True, help="1: xlogl() gives the file too, file:line:text"
+    )
+    prefix = ModParam(
+        str, _MARK, reloadable=True, help="text before each line, in place of homerd's <script>"
+    )
+    prefix_mode = ModParam(int, 0, reloadable=True, help="accepted: the prefix is plain text")
     log_facility = ModParam(str, "", reloadable=True, help="accepted")
     log_colors = ModParam(str, many=True, reloadable=True, help="accepted")
-    methods_filter = ModParam(int, -1, reloadable=True, help="accepted")
+    methods_filter = ModParam(
+        int,
+        -1,
+        reloadable=True,
+        help="methods xlogm() is silent for, the sum of INVITE 1, CANCEL 2, ACK 4, BYE 8, INFO 16,"
+        " REGISTER 32, SUBSCRIBE 64, NOTIFY 128, MESSAGE 256, OPTIONS 512 …; -1 all, as in"
+        " Kamailio",
+    )
     auto_newline = ModParam(
         bool, False, reloadable=True, help="accepted; each line is its own record"
     )
@@ -59,79 +93,85 @@ class Xlog(Plugin):
     @script_function("xlog")
     def xlog(self, packet: Packet, text: Format) -> None:
         """Log *text* at level error."""
-        packet.log(ERROR, text)
+        self._print(packet, ERROR, text)
 
     @script_function("xlog")
     def xlog_at(self, packet: Packet, level: Level, text: Format) -> bool:
         """Log *text* at *level*: "L_INFO" and its like, or a pseudo-variable with a number."""
-        return _log(packet, level, text)
+        return self._print_at(packet, level, text)
 
     @script_function("xlog")
     def xlog_to(self, packet: Packet, facility: str, level: Level, text: Format) -> bool:
         """The same; *facility* is accepted, all lines go to one log."""
-        return _log(packet, level, text)
+        return self._print_at(packet, level, text)
 
     @script_function("xlogl")
-    def xlogl(self, packet: Packet, text: Format) -> None:
-        """As xlog."""
-        packet.log(ERROR, text)
+    def xlogl(self, packet: Packet, place: Place, text: Format) -> None:
+        """As xlog, the line's number before the text: `12:text`."""
+        self._print(packet, ERROR, self._located(place, text))
 
     @script_function("xlogl")
-    def xlogl_at(self, packet: Packet, level: Level, text: Format) -> bool:
-        """As xlog with a level."""
-        return _log(packet, level, text)
+    def xlogl_at(self, packet: Packet, place: Place, level: Level, text: Format) -> bool:
+        """As xlog with a level, the line's number before the text."""
+        return self._print_at(packet, level, self._located(place, text))
 
     @script_function
     def xlogm(self, packet: Packet, level: Level, text: Format) -> bool:
-        """As xlog with a level."""
-        return _log(packet, level, text)
+        """As xlog with a level, unless methods_filter holds the packet's method."""
+        bit = _METHOD_BITS.get(packet.sip.method or "", _OTHER_METHODS)
+        return bool(self.methods_filter & bit) or self._print_at(packet, level, text)
 
     @script_function
     def xalert(self, packet: Packet, text: Format) -> None:
         """Log *text* at level alert."""
-        packet.log(ALERT, text)
+        self._print(packet, ALERT, text)
 
     @script_function
     def xbug(self, packet: Packet, text: Format) -> None:
         """Log *text* at level bug."""
-        packet.log(BUG, text)
+        self._print(packet, BUG, text)
 
     @script_function
     def xcrit(self, packet: Packet, text: Format) -> None:
         """Log *text* at level critical."""
-        packet.log(CRITICAL, text)
+        self._print(packet, CRITICAL, text)
 
     @script_function
     def xerr(self, packet: Packet, text: Format) -> None:
         """Log *text* at level error."""
-        packet.log(ERROR, text)
+        self._print(packet, ERROR, text)
 
     @script_function
     def xwarn(self, packet: Packet, text: Format) -> None:
         """Log *text* at level warning."""
-        packet.log(WARNING, text)
+        self._print(packet, WARNING, text)
 
     @script_function
     def xnotice(self, packet: Packet, text: Format) -> None:
         """Log *text* at level notice."""
-        packet.log(NOTICE, text)
+        self._print(packet, NOTICE, text)
 
     @script_function
     def xinfo(self, packet: Packet, text: Format) -> None:
         """Log *text* at level info."""
-        packet.log(INFO, text)
+        self._print(packet, INFO, text)
 
     @script_function
     def xdbg(self, packet: Packet, text: Format) -> None:
         """Log *text* at level debug."""
-        packet.log(DEBUG, text)
+        self._print(packet, DEBUG, text)
 
+    def _print(self, packet: Packet, level: int, text: str) -> None:
+        prefix: str = self.prefix
+        packet.log(level, text if prefix == _MARK else prefix + text)
 
-def _log(packet: Packet, level: int | str | None, text: str) -> bool:
-    """False when *level* came from a pseudo-variable that holds no number."""
-    if isinstance(level, str):
-        level = _BY_THIRD_LETTER.get(level[2:3])
-    if level is None:
-        return False
-    packet.log(level, text)
-    return True
+    def _print_at(self, packet: Packet, level: int | Readable, text: str) -> bool:
+        """False when *level* is a pseudo-variable that holds no number."""
+        number = level.get(packet) if isinstance(level, Readable) else level
+        if not isinstance(number, int):
+            return False
+        self._print(packet, number, text)
+        return True
+
+    def _located(self, place: Place, text: str) -> str:
+        return f"{place}:{text}" if self.long_format else f"{place.line}:{text}"

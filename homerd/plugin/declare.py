@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from homerd.errors import PluginError
+from homerd.errors import Place, PluginError
 from homerd.lang import vocabulary
 from homerd.lang.posix import Substitution, compile_posix
 from homerd.lang.vocabulary import (
@@ -39,7 +39,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 def script_function(name: str | F, /) -> Any:  # a decorator with or without its argument
     """Make a method a function of the script, under its own name or the one given.
 
-    Several methods may carry one name: the number of arguments chooses.
+    Several methods may carry one name: the number of arguments chooses.  A first parameter of kind
+    Place is given the place of the call.  A class with `from_script` takes a constant, and what is
+    no constant as its `otherwise` says, another annotation.
     """
     if isinstance(name, str):
         return lambda method: _marked(method, "_script_function", name)
@@ -244,6 +246,9 @@ def _result(call: Callable[..., Any]) -> tuple[Kind, bool]:
 def _function(module: str, name: str, call: Callable[..., Any]) -> ScriptFunction:
     signature = list(inspect.signature(call).parameters.values())[1:]
     hints = _hints(call)
+    placed = bool(signature) and hints.get(signature[0].name) is Place
+    if placed:
+        del signature[0]
     variadic = bool(signature) and signature[-1].kind is inspect.Parameter.VAR_POSITIONAL
     return ScriptFunction(
         name,
@@ -254,6 +259,7 @@ def _function(module: str, name: str, call: Callable[..., Any]) -> ScriptFunctio
         variadic=variadic,
         module=module,
         help=inspect.getdoc(call) or "",
+        placed=placed,
     )
 
 
@@ -305,7 +311,8 @@ def _parameter(module: str, item: inspect.Parameter, hints: dict[str, Any]) -> P
             item.name, constant, required, convert=lambda text: compile_posix(str(text))
         )
     if hint is not None and hasattr(hint, "from_script"):
-        return Parameter(item.name, constant, required, convert=hint.from_script)
+        kind = _KINDS[hint.otherwise] if hasattr(hint, "otherwise") else constant
+        return Parameter(item.name, kind, required, convert=hint.from_script)
     raise PluginError(module, f"parameter {item.name}: {hint!r} is no kind of parameter")
 
 
