@@ -11,20 +11,19 @@ import enum
 import re
 from dataclasses import dataclass
 
-_FIRST_LINE = re.compile(r"\ufeff?\s*[#!]!(KAMAILIO|OPENSER|SER|MAXCOMPAT|ALL|OPENSIPS)\b")
-
 # What is no statement: strings, and comments but for the directives that only Kamailio has.
 _PASSED_OVER = (
-    r"^[ \t]*(?P<directive>\#!(?:ifn?def|ifexp|define|trydef|redef|subst|substdefs?|defenvs?)\b)"
+    r"^[ \t]*[#!]!(?P<said>KAMAILIO|OPENSER|SER|MAXCOMPAT|ALL|OPENSIPS)\b"
+    r"|^[ \t]*(?P<directive>\#!(?:ifn?def|ifexp|define|trydef|redef|subst|substdefs?|defenvs?)\b)"
     r"|(?P<comment>\#[^\n]*|//[^\n]*|/\*.*?\*/)"
 )
 _MODULES = (
     r"proto_\w+|cachedb_\w+|sipmsgops|mmgeoip|rest_client|signaling|mi_http|httpd|b2b_\w+"
-    r"|clusterer|event_\w+|uac_auth|freeswitch|drouting"
+    r"|clusterer|event_\w+|uac_auth|freeswitch"
 )
 _CONSTRUCTS = (
     r'(?P<module>\bloadmodule\s*\(?\s*"(?:[^"\n]*/)?(?:' + _MODULES + r')(?:\.so)?")'
-    r'|(?P<param>\bmodparam\s*\(\s*"(?:statistics"\s*,\s*"stat_groups|sipcapture"\s*,\s*"hep_route)")'
+    r'|(?P<param>\bmodparam\s*\(\s*"(?:statistics"\s*,\s*"stat_groups"|sipcapture"\s*,\s*"hep_route"))'
     r"|(?P<route>\b(?:timer_route\s*\[|(?:startup_route|error_route|local_route)\s*\{))"
     r"|(?P<listen>\b(?:listen|socket)\s*=\s*hep_(?:udp|tcp)\b)"
     r"|(?P<null>[=!]=\s*NULL\b)"
@@ -52,15 +51,14 @@ class Told:
 
 def dialect_of(text: str) -> Told:
     """Read the signs of a script's own text, includes left aside; Kamailio when there are none."""
-    first = _FIRST_LINE.match(text)
-    if first:
-        dialect = Dialect.OPENSIPS if first[1] == "OPENSIPS" else Dialect.KAMAILIO
-        return Told(dialect, first[0].strip(), text.count("\n", 0, first.start(1)) + 1)
     sign: re.Match[str] | None = None
     for found in _SCAN.finditer(text):
-        if found.lastgroup == "directive":
+        if found["said"]:
+            dialect = Dialect.OPENSIPS if found["said"] == "OPENSIPS" else Dialect.KAMAILIO
+            return Told(dialect, found.group().strip(), _line(text, found))
+        if found["directive"]:
             return Told(Dialect.KAMAILIO, found["directive"], _line(text, found))
-        if sign is None and found.lastgroup not in (None, "comment"):
+        if sign is None and found.lastgroup is not None and found["comment"] is None:
             sign = found
     if sign is None:
         return Told(Dialect.KAMAILIO)

@@ -28,7 +28,7 @@ INVITE = (
 
 
 class Words(Plugin):
-    """say(text) keeps what it is given; code(n) returns n; $var(x); $null; $rc; $rm; {up}."""
+    """say(text) keeps what it is given; code(n) returns n; maybe(…); $var(x); $null; $rc; $rm; {up}."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -43,6 +43,11 @@ class Words(Plugin):
         """Keep a text as it was written."""
         self.said.append(text)
         return True
+
+    @script_function
+    def maybe(self, packet: Packet, first: str, second: str = "", third: str = "") -> None:
+        """Keep texts of which two may be left out."""
+        self.said.append(f"{first}-{second}-{third}")
 
     @script_function
     def code(self, packet: Packet, number: int) -> int:
