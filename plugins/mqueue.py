@@ -107,6 +107,7 @@ class Mqueue(Plugin):
     mqueue = ModParam(
         Definition,
         many=True,
+        reloadable=True,
         help="a queue: name=Q;size=N;addmode=M; size 0 has no limit, else the oldest item is"
         " dropped; addmode 1 keeps the oldest item of a key, 2 the newest",
     )
@@ -158,7 +159,10 @@ class Mqueue(Plugin):
         if isinstance(value, Definition):
             if value.name in self.queues:
                 raise ValueError(f'the queue "{value.name}" is defined already')
-            self.queues[value.name] = Queue(value)
+            # A script that replaces the running one is compiled before its parameters are set.
+            queue = self._undefined.pop(value.name, None) or Queue(value)
+            queue.definition = value
+            self.queues[value.name] = queue
 
     @hookimpl
     def check_script(self, outline: Outline) -> Iterable[Problem]:

@@ -62,6 +62,7 @@ class Rtimer(Plugin):
     exec = ModParam(
         Exec,
         many=True,
+        reloadable=True,
         help="a route that a timer runs: timer=N;route=R; several of one timer run in the reverse"
         " order of their lines, each for itself: drop and exit end only that one",
     )
@@ -92,27 +93,22 @@ class Rtimer(Plugin):
         """Start the timers."""
         shared: RunState | None = None
         for timer in self.timer:
-            routes = [item.route for item in reversed(self.exec) if item.timer == timer.name]
             if timer.runners:
                 states = [worker.new_state() for _ in range(timer.runners)]
             else:
                 shared = shared or worker.new_state()
                 states = [shared]
             seconds = timer.interval or max(1, self.default_interval)
-            worker.every(
-                max(SHORTEST_SECONDS, seconds), _runner(worker, timer.name, routes, states)
-            )
+            worker.every(max(SHORTEST_SECONDS, seconds), self._runner(worker, timer.name, states))
 
+    def _runner(self, worker: Worker, name: str, states: list[RunState]) -> Callable[[], None]:
+        def run() -> None:
+            routes = [item.route for item in reversed(self.exec) if item.timer == name]
+            for state in states:
+                for route in routes:
+                    worker.run_route(route, state, name)
 
-def _runner(
-    worker: Worker, name: str, routes: list[str], states: list[RunState]
-) -> Callable[[], None]:
-    def run() -> None:
-        for state in states:
-            for route in routes:
-                worker.run_route(route, state, name)
-
-    return run
+        return run
 
 
 def _attributes(value: str | int, known: tuple[str, ...], *required: str) -> dict[str, str]:
