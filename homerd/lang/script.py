@@ -13,7 +13,8 @@ from typing import Any
 
 from homerd.errors import Place
 from homerd.lang.check import Checked
-from homerd.lang.codegen import Generator, placed
+from homerd.lang.codegen import Generator
+from homerd.lang.pyast import placed
 from homerd.lang.runtime import End, ScriptEnd, to_str
 from homerd.lang.source import SourceMap, Span
 
@@ -79,7 +80,7 @@ class CompiledScript:
             generator.block("main", "request_route", requests, top=True)
         if replies:
             generator.block("reply", "onreply_route", replies, top=True)
-        generator.routes()
+        generator.named_routes()
         for index, (name, block) in enumerate(checked.events.items()):
             generator.block(f"event_{index}", f"event_route[{name}]", [block], top=True)
         self._tree = placed(ast.Module(generator.functions, []))
