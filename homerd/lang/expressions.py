@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from homerd.lang import nodes, pyast, runtime
-from homerd.lang.check import Argument, Checked
+from homerd.lang.binding import Argument
+from homerd.lang.check import Checked
 from homerd.lang.pyast import PACKET
 from homerd.lang.source import Span
 from homerd.lang.text import Text

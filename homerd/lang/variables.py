@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from homerd.lang import nodes, pyast, runtime
-from homerd.lang.check import Argument
+from homerd.lang.binding import Argument
 from homerd.lang.posix import Filled, SearchLimit, Substitution
 from homerd.lang.pyast import PACKET
 from homerd.lang.runtime import End
