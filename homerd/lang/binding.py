@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from homerd.lang import nodes
 from homerd.lang.diagnostics import Diagnostics, did_you_mean
 from homerd.lang.posix import Substitution
-from homerd.lang.preprocess import Tokens, string_places
 from homerd.lang.source import Span
 from homerd.lang.text import Applied, Reference, Text, TextError, parse_reference, parse_text
+from homerd.lang.tokens import Tokens, string_places
 from homerd.lang.vocabulary import Parameter, ParameterKind, Vocabulary
 
 _RETURN_CODE = frozenset(("rc", "retcode", "?"))

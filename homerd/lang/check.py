@@ -15,7 +15,6 @@ from homerd.lang.binding import Argument, Binder
 from homerd.lang.diagnostics import Diagnostics, did_you_mean
 from homerd.lang.dialect import Dialect
 from homerd.lang.posix import compile_posix
-from homerd.lang.preprocess import Tokens
 from homerd.lang.source import Span
 from homerd.lang.text import (
     Reference,
@@ -23,6 +22,7 @@ from homerd.lang.text import (
     first_reference,
     parse_text,
 )
+from homerd.lang.tokens import Tokens
 from homerd.lang.vocabulary import Kind, Parameter, ParameterKind, ScriptFunction, Vocabulary
 
 _ARITHMETIC = frozenset(("-", "*", "/", "mod", "&", "|", "^", "<<", ">>"))

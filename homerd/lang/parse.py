@@ -18,8 +18,8 @@ from lark.lexer import Lexer
 
 from homerd.lang import lexer, nodes
 from homerd.lang.diagnostics import Diagnostics
-from homerd.lang.preprocess import Tokens, module_name
 from homerd.lang.source import NOWHERE, Span
+from homerd.lang.tokens import Tokens, module_name
 
 MAX_SYNTAX_ERRORS = 25
 _NO_ASSIGNMENT = frozenset(("PLUS", "MINUS", "COLON", "DOT", "STAR", "SLASH", "BIT_OR", "BIT_AND"))

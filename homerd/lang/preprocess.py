@@ -11,17 +11,18 @@ import errno
 import os
 import platform
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from lark import Token
 
 from homerd.lang import lexer
+from homerd.lang.buffer import Buffer
 from homerd.lang.diagnostics import Diagnostics, did_you_mean
 from homerd.lang.dialect import Dialect, Told, dialect_of
 from homerd.lang.posix import Substitution
-from homerd.lang.source import SourceFile, SourceMap, Span
+from homerd.lang.source import SourceMap, Span
+from homerd.lang.tokens import Tokens, module_name, unsubstituted, with_globals
 
 MAX_DEPTH_OF_INCLUDES = 10
 MAX_DEPTH_OF_CONDITIONS = 512
@@ -37,26 +38,6 @@ _CONTINUATION = re.compile(r"\\\r?\n")
 _PV_NAME = re.compile(r"[A-Za-z0-9_]+|\?")
 _INCLUDES = ("include_file", "import_file")
 _FIRST_LINES = ("KAMAILIO", "OPENSER", "SER", "MAXCOMPAT", "ALL", "OPENSIPS")
-
-
-@dataclass(slots=True)
-class Tokens:
-    """What a script is made of after preprocessing.
-
-    tokens: lark tokens; start_pos is a token's place in this list.
-    spans: of each token.  strings: for a STRING token, its pieces (raw text, its file and offset).
-    globals: for a GLOBAL token, the tokens of its value and the value as text.
-    defines: name -> value when the last file ended.
-    told: the dialect they were read in.
-    """
-
-    tokens: list[Token] = field(default_factory=list)
-    spans: list[Span] = field(default_factory=list)
-    strings: dict[int, list[tuple[SourceFile, int, str, bool]]] = field(default_factory=dict)
-    globals: dict[int, tuple[list[Token], str]] = field(default_factory=dict)
-    defines: dict[str, str] = field(default_factory=dict)
-    files: list[Path] = field(default_factory=list)
-    told: Told = field(default_factory=lambda: Told(Dialect.KAMAILIO))
 
 
 def preprocess(
@@ -80,40 +61,6 @@ def preprocess(
         reader.defines[name] = value
     reader.read_file(path, Span(0, 0, 0, 0), text=text)
     return reader.finish()
-
-
-class _Buffer:
-    """The text of one file while it is read, with define values spliced into it."""
-
-    def __init__(self, file: SourceFile) -> None:
-        self.file = file
-        self.text = file.text
-        self.position = 0
-        self._shift = 0  # characters that splices added before self._value_end
-        self._value_end = 0
-        self._used_at = (0, 0)
-        self.expansions = 0
-
-    def origin(self, position: int) -> int:
-        """Offset in the file of a character; of a define's value, where it is used."""
-        return position - self._shift if position >= self._value_end else self._used_at[0]
-
-    def end_origin(self, position: int) -> int:
-        """The same for the last character of something."""
-        return position - self._shift if position >= self._value_end else self._used_at[1]
-
-    def splice(self, start: int, end: int, value: str) -> None:
-        """Put *value* where the word from *start* to *end* stands, to be read next."""
-        if start >= self._value_end:
-            self._used_at = (self.origin(start), self.origin(end - 1))
-            self.expansions = 0
-            self._value_end = start + len(value)
-        else:
-            self._value_end = max(self._value_end, end) + len(value) - (end - start)
-        self.expansions += 1
-        self._shift += len(value) - (end - start)
-        self.text = self.text[:start] + value + self.text[end:]
-        self.position = start
 
 
 class _Reader:
@@ -154,7 +101,7 @@ class _Reader:
         if not self.out.files:
             self._speak(dialect_of(text))
         self.out.files.append(path)
-        buffer = _Buffer(self.sources.add(_shown(path), str(path), text))
+        buffer = Buffer(self.sources.add(_shown(path), str(path), text))
         self.depth += 1
         while self._token(buffer):
             pass
@@ -185,7 +132,7 @@ class _Reader:
                 "end it with #!endif alone on its line: text after #!endif makes it a comment",
             )
         self.out.defines = self.defines
-        self._collect_globals()
+        self.out = with_globals(self.out, self.spaced)
         for index, token in enumerate(self.out.tokens):
             token.start_pos = index
             token.end_pos = index + 1
@@ -193,7 +140,7 @@ class _Reader:
 
     # -- one token
 
-    def _token(self, buffer: _Buffer) -> bool:
+    def _token(self, buffer: Buffer) -> bool:
         """Read the next token of *buffer*; False at its end."""
         text, position = buffer.text, buffer.position
         blank = lexer.BLANK.match(text, position)
@@ -225,7 +172,7 @@ class _Reader:
         buffer.position += 1
         return True
 
-    def _block_comment(self, buffer: _Buffer) -> None:
+    def _block_comment(self, buffer: Buffer) -> None:
         start, depth = buffer.position, 0
         for edge in lexer.COMMENT_EDGE.finditer(buffer.text, start):
             depth += 1 if edge.group() == "/*" else -1
@@ -240,7 +187,7 @@ class _Reader:
         )
         buffer.position = len(buffer.text)
 
-    def _string(self, buffer: _Buffer, char: str) -> bool:
+    def _string(self, buffer: Buffer, char: str) -> bool:
         if char not in "\"'":
             return False
         start = buffer.position
@@ -261,7 +208,7 @@ class _Reader:
         if char == '"' and tokens and tokens[-1].type == "STRING" and self._double_before():
             index = len(tokens) - 1
             self.out.strings[index].append(piece)
-            joined = _unsubstituted(self.out.strings[index])
+            joined = unsubstituted(self.out.strings[index])
             span = self.out.spans[index].to(self._span(buffer, start, found.end()))
             self._replace_last("STRING", self._substituted(joined), span)
             return True
@@ -280,7 +227,7 @@ class _Reader:
         if before[-1:] == ["LOADMODULE"] or before == ["LOADMODULE", "LPAR"]:
             self.defines.setdefault(f"MOD_{module_name(tokens[-1])}", "")
 
-    def _variable(self, buffer: _Buffer, char: str) -> bool:
+    def _variable(self, buffer: Buffer, char: str) -> bool:
         text, start = buffer.text, buffer.position
         if char == "@":
             found = lexer.SELECT.match(text, start)
@@ -312,7 +259,7 @@ class _Reader:
         self._emit("PV", self._substituted(text[start:end]), self._span(buffer, start, end))
         return True
 
-    def _word(self, buffer: _Buffer, char: str) -> bool:
+    def _word(self, buffer: Buffer, char: str) -> bool:
         text, start = buffer.text, buffer.position
         if self._after_event_bracket():
             event = lexer.EVENT_NAME.match(text, start)
@@ -352,14 +299,14 @@ class _Reader:
         tokens = self.out.tokens
         return len(tokens) > 1 and tokens[-1].type == "LSQB" and tokens[-2].type == "EVENT_ROUTE"
 
-    def _expand(self, buffer: _Buffer, start: int, end: int, word: str, span: Span) -> bool:
+    def _expand(self, buffer: Buffer, start: int, end: int, word: str, span: Span) -> bool:
         if buffer.expansions > MAX_EXPANSIONS_AT_ONE_PLACE:
             self.diagnostics.add("E103", f"the definition of {word} contains itself", span)
             return False
         buffer.splice(start, end, self.defines[word])
         return True
 
-    def _number(self, buffer: _Buffer, char: str) -> bool:
+    def _number(self, buffer: Buffer, char: str) -> bool:
         if not char.isdigit():
             return False
         text, start = buffer.text, buffer.position
@@ -377,7 +324,7 @@ class _Reader:
         self._emit(kind, value, self._span(buffer, start, found.end()))
         return True
 
-    def _symbol(self, buffer: _Buffer, char: str) -> bool:
+    def _symbol(self, buffer: Buffer, char: str) -> bool:
         text, start = buffer.text, buffer.position
         cast = lexer.CAST.match(text, start)
         found = cast or self.words.symbol.match(text, start)
@@ -398,7 +345,7 @@ class _Reader:
 
     # -- directives
 
-    def _directive(self, buffer: _Buffer) -> bool:
+    def _directive(self, buffer: Buffer) -> bool:
         """Act on a directive at the buffer's place; False when it is an ordinary comment."""
         found = _DIRECTIVE.match(buffer.text, buffer.position)
         if found is None:
@@ -412,7 +359,7 @@ class _Reader:
             buffer.position = found.end()
             self._include(buffer, word, span)
             return True
-        act: Callable[[_Buffer, str, str, Span], None] | None = {
+        act: Callable[[Buffer, str, str, Span], None] | None = {
             "ifdef": self._if, "ifndef": self._if, "ifexp": self._if,
             "define": self._define, "trydef": self._define, "trydefine": self._define,
             "redef": self._define, "redefine": self._define,
@@ -432,7 +379,7 @@ class _Reader:
         act(buffer, word, _CONTINUATION.sub("", rest.group()), span)
         return True
 
-    def _if(self, buffer: _Buffer, word: str, rest: str, span: Span) -> None:
+    def _if(self, buffer: Buffer, word: str, rest: str, span: Span) -> None:
         if len(self.conditions) >= MAX_DEPTH_OF_CONDITIONS:
             self.diagnostics.add("E103", "conditional blocks are nested too deep", span)
             return
@@ -450,7 +397,7 @@ class _Reader:
         if not true:
             self._skip(buffer)
 
-    def _skip(self, buffer: _Buffer) -> None:
+    def _skip(self, buffer: Buffer) -> None:
         """Pass over a block; directives count wherever they stand, also behind a `#`."""
         depth = 0
         for found in _CONDITION_IN_SKIPPED.finditer(buffer.text, buffer.position):
@@ -468,7 +415,7 @@ class _Reader:
                 return
         buffer.position = len(buffer.text)
 
-    def _else_or_endif(self, buffer: _Buffer, found: re.Match[str], word: str, span: Span) -> bool:
+    def _else_or_endif(self, buffer: Buffer, found: re.Match[str], word: str, span: Span) -> bool:
         if not _ends_line(buffer.text, found.end()):
             return False
         buffer.position = found.end()
@@ -480,7 +427,7 @@ class _Reader:
             self._skip(buffer)
         return True
 
-    def _define(self, buffer: _Buffer, word: str, rest: str, span: Span) -> None:
+    def _define(self, buffer: Buffer, word: str, rest: str, span: Span) -> None:
         name = _DEFINE_NAME.match(rest)
         if name is None:
             self.diagnostics.add("E103", f"#!{word} needs a name after a blank", span)
@@ -501,12 +448,12 @@ class _Reader:
                 f"#!redef {name} replaces it, #!trydef {name} keeps the first",
             )
 
-    def _undefine(self, buffer: _Buffer, word: str, rest: str, span: Span) -> None:
+    def _undefine(self, buffer: Buffer, word: str, rest: str, span: Span) -> None:
         name = rest.strip()
         if self.defines.pop(name, None) is None and word == "undef":
             self.diagnostics.add("E103", f"{name} is not defined", span)
 
-    def _subst(self, buffer: _Buffer, word: str, rest: str, span: Span) -> None:
+    def _subst(self, buffer: Buffer, word: str, rest: str, span: Span) -> None:
         quoted = lexer.DOUBLE_QUOTED.match(rest.strip()) or lexer.SINGLE_QUOTED.match(rest.strip())
         if quoted is None:
             self.diagnostics.add("E103", f'#!{word} needs "/pattern/replacement/flags"', span)
@@ -526,7 +473,7 @@ class _Reader:
         except ValueError as error:
             self.diagnostics.add("E103", f"#!{word}: {error}", span)
 
-    def _environment(self, buffer: _Buffer, word: str, rest: str, span: Span) -> None:
+    def _environment(self, buffer: Buffer, word: str, rest: str, span: Span) -> None:
         name, _, variable = rest.strip().partition("=")
         value = self.environment.get(variable or name)
         if value is not None:
@@ -539,7 +486,7 @@ class _Reader:
                 f"#!try{word} goes on without it",
             )
 
-    def _expression(self, buffer: _Buffer, word: str, rest: str, span: Span) -> None:
+    def _expression(self, buffer: Buffer, word: str, rest: str, span: Span) -> None:
         name = _DEFINE_NAME.match(rest)
         if name is None:
             self.diagnostics.add("E103", f"#!{word} needs a name after a blank", span)
@@ -558,7 +505,7 @@ class _Reader:
 
     # -- includes
 
-    def _include(self, buffer: _Buffer, word: str, span: Span) -> None:
+    def _include(self, buffer: Buffer, word: str, span: Span) -> None:
         blank = lexer.BLANK.match(buffer.text, buffer.position)
         start = blank.end() if blank else buffer.position
         found = lexer.DOUBLE_QUOTED.match(buffer.text, start)
@@ -589,7 +536,7 @@ class _Reader:
             text = rule.apply(text)
         return text
 
-    def _span(self, buffer: _Buffer, start: int, end: int) -> Span:
+    def _span(self, buffer: Buffer, start: int, end: int) -> Span:
         first, last = buffer.origin(start), buffer.end_origin(max(start, end - 1)) + 1
         line, column = buffer.file.locate(first)
         end_line, end_column = buffer.file.locate(max(first, last - 1))
@@ -614,84 +561,6 @@ class _Reader:
     def _replace_last(self, kind: str, value: str, span: Span) -> None:
         del self.out.tokens[-1], self.out.spans[-1]
         self._emit(kind, value, span)
-
-    def _collect_globals(self) -> None:
-        """Fold `name = value…` outside of blocks into one GLOBAL token.
-
-        The value ends with its line: what it may look like (addresses, lists, words) differs from
-        name to name, and a capture router ignores most of them.
-        """
-        old = self.out
-        out = Tokens(defines=self.out.defines, files=self.out.files, told=self.out.told)
-        depth = 0
-        index = 0
-        while index < len(old.tokens):
-            token = old.tokens[index]
-            if token.type == "LBRACE":
-                depth += 1
-            elif token.type == "RBRACE":
-                depth -= 1
-            if depth == 0 and self._begins_global(index):
-                end = self._end_of_global(index + 2)
-                span = old.spans[index].to(old.spans[end - 1])
-                folded = Token("GLOBAL", str(token), line=span.line, column=span.column,
-                               end_line=span.end_line, end_column=span.end_column)  # fmt: skip
-                value = old.tokens[index + 2 : end]
-                text = "".join(
-                    f" {item}" if offset and index + 2 + offset in self.spaced else item
-                    for offset, item in enumerate(value)
-                )
-                out.globals[len(out.tokens)] = (value, text)
-                out.tokens.append(folded)
-                out.spans.append(span)
-                index = end
-                continue
-            if index in old.strings:
-                out.strings[len(out.tokens)] = old.strings[index]
-            out.tokens.append(token)
-            out.spans.append(old.spans[index])
-            index += 1
-        self.out = out
-
-    def _begins_global(self, index: int) -> bool:
-        tokens = self.out.tokens
-        if tokens[index].type not in ("WORD", "KEYWORD") or index + 1 >= len(tokens):
-            return False
-        if tokens[index + 1].type != "ASSIGN":
-            return False
-        return index == 0 or tokens[index - 1].type != "DOT"
-
-    def _end_of_global(self, index: int) -> int:
-        tokens, line = self.out.tokens, self.out.spans[index - 1].end_line
-        while index < len(tokens):
-            if self.out.spans[index].line != line or tokens[index].type == "SEMICOLON":
-                break
-            if self._begins_global(index):
-                break
-            line = self.out.spans[index].end_line
-            index += 1
-        return index
-
-
-def module_name(text: str) -> str:
-    """The module that `loadmodule` means: the base name without `.so`."""
-    return text.rsplit("/", 1)[-1].removesuffix(".so")
-
-
-def string_places(
-    pieces: list[tuple[SourceFile, int, str, bool]],
-) -> Iterator[tuple[SourceFile, int]]:
-    """File and offset of each character of a string's value, as typed, and of its end."""
-    for file, offset, raw, double in pieces:
-        places = lexer.unescape_offsets(raw) if double else list(range(len(raw) + 1))
-        for place in places[:-1]:
-            yield file, offset + place
-    file, offset, raw, _ = pieces[-1]
-    yield file, offset + len(raw)
-
-
-def _unsubstituted(pieces: list[tuple[SourceFile, int, str, bool]]) -> str:
-    return "".join(lexer.unescape(raw) if double else raw for _, _, raw, double in pieces)
 
 
 def _ends_line(text: str, position: int) -> bool:
