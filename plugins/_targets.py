@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from homerd.api import Packet, Value
 from homerd_plugins import _avps
-from homerd_plugins._sql import Answer
+from homerd_plugins._sqlstores import Answer
 
 _VARIABLE = re.compile(r"\$(?:\((?=.*\)\s*$))?(avp|var|xavp)\(\s*([^()$]+?)\s*\)\)?")
 

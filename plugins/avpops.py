@@ -25,7 +25,8 @@ from homerd.api import (
     script_function,
 )
 from homerd_plugins import _accepted, _avps
-from homerd_plugins._sql import Address, Database, is_query
+from homerd_plugins._sql import Database, is_query
+from homerd_plugins._sqlstores import Address
 from homerd_plugins._targets import Targets, store_rows
 
 DEBUG = 3

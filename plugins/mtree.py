@@ -23,7 +23,8 @@ from homerd.api import (
     Worker,
     hookimpl,
 )
-from homerd_plugins._sql import Address, read_all
+from homerd_plugins._sql import read_all
+from homerd_plugins._sqlstores import Address
 from homerd_plugins._targets import Target, target
 
 log = logging.getLogger("homerd.mtree")

@@ -31,7 +31,8 @@ from homerd.api import (
     transformation,
 )
 from homerd_plugins import _avps
-from homerd_plugins._sql import Address, Answer, Database, literal
+from homerd_plugins._sql import Database, literal
+from homerd_plugins._sqlstores import Address, Answer
 from homerd_plugins._targets import Targets, store_rows
 
 ROWS, NO_ROWS, FAILED = 1, 2, -1

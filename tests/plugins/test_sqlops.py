@@ -11,7 +11,7 @@ import pytest
 from homerd.core.program import load
 from homerd.core.worker import Worker
 from homerd.wire.hep import Frame
-from homerd_plugins._sql import Address, mapped
+from homerd_plugins._sqlstores import Address, mapped
 
 MODULES = ("pv", "xlog", "sqlops")
 

@@ -1,0 +1,343 @@
+"""The stores that scripts have SQL for: addresses, and the drivers of SQLite, PostgreSQL, MySQL.
+
+HOMERD_DB in the environment names other stores than the script does: `URL=STORE;URL=STORE`, or one
+STORE for all.  A driver is imported when an address asks for it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from homerd.api import Value
+from homerd_plugins._sqltext import MYSQL, POSTGRES, SQLITE
+
+ENVIRONMENT = "HOMERD_DB"
+MOST_ROWS = 10_000
+
+_DIALECTS = {
+    "sqlite": SQLITE,
+    "mysql": MYSQL,
+    "mariadb": MYSQL,
+    "postgres": POSTGRES,
+    "postgresql": POSTGRES,
+}
+_URL = re.compile(
+    r"(?P<scheme>[a-z]+)://(?:(?P<user>[^:@/]*)(?::(?P<password>.*))?@)?"
+    r"(?P<host>\[[^\]]*\]|[^:/@]*)(?::(?P<port>[0-9]+))?/(?P<database>[^/?]+)(?:\?.*)?",
+    re.I,
+)
+_ITEM = re.compile(r"(?P<url>.+?)=(?P<store>[a-z]+://.+)", re.I)
+_CREDENTIALS = re.compile(r"(?<=://)[^/]*@")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a database is.
+
+    source: the SQL that the URL in the script promises.  database: of SQLite, the file.
+    """
+
+    dialect: str
+    database: str
+    host: str = ""
+    port: int = 0
+    user: str = ""
+    password: str = ""
+    source: str = ""
+
+    @classmethod
+    def of(cls, url: str) -> Address:
+        """The store that *url* of a script means here; raises ValueError when it means none."""
+        store = mapped(url, os.environ.get(ENVIRONMENT, ""))
+        scheme = url.partition("://")[0].strip().lower()
+        found = cls._read(store)
+        return cls(
+            found.dialect,
+            found.database,
+            found.host,
+            found.port,
+            found.user,
+            found.password,
+            _DIALECTS.get(scheme, MYSQL),
+        )
+
+    @classmethod
+    def _read(cls, url: str) -> Address:
+        scheme, colon, rest = url.strip().partition("://")
+        dialect = _DIALECTS.get(scheme.lower())
+        if not colon:
+            raise ValueError(f'expected driver://user:password@host/database, got "{url}"')
+        if dialect is None:
+            raise ValueError(
+                f'no driver for "{scheme}": sqlite, postgres and mysql are known; '
+                f"{ENVIRONMENT} may name another store"
+            )
+        if dialect == SQLITE:
+            if not rest or rest == ":memory:":
+                raise ValueError(f'expected "sqlite://" and a file\'s path, got "{url}"')
+            return cls(dialect, rest)
+        found = _URL.fullmatch(url.strip())
+        if found is None:
+            raise ValueError(f'expected driver://user:password@host/database, got "{url}"')
+        return cls(
+            dialect,
+            found["database"],
+            found["host"].strip("[]"),
+            int(found["port"] or 0),
+            found["user"] or "",
+            found["password"] or "",
+        )
+
+    @property
+    def shown(self) -> str:
+        """The address without its password."""
+        if self.dialect == SQLITE:
+            return f"sqlite://{self.database}"
+        port = f":{self.port}" if self.port else ""
+        return f"{self.dialect}://{self.host}{port}/{self.database}"
+
+
+def mapped(url: str, mapping: str) -> str:
+    """What *mapping* (see the module) makes of a URL; its user and password may be left out."""
+    everything = ""
+    for item in filter(None, map(str.strip, mapping.split(";"))):
+        found = _ITEM.fullmatch(item)
+        if found is None:
+            everything = item
+        elif found["url"].strip() in (url, _CREDENTIALS.sub("", url), "*"):
+            return found["store"].strip()
+    return everything or url
+
+
+class Answer:
+    """Rows that came back; values are as the driver gives them, or text.
+
+    affected: rows the statement changed.
+    """
+
+    __slots__ = ("affected", "columns", "rows")
+
+    def __init__(
+        self, columns: Sequence[str] = (), rows: Sequence[Sequence[Value]] = (), affected: int = 0
+    ) -> None:
+        self.columns = columns
+        self.rows = rows
+        self.affected = affected
+
+
+class Store:
+    """A driver; connections commit each statement unless BEGIN is run."""
+
+    begin = "BEGIN"
+    failure_ends_transaction = False
+    errors: tuple[type[Exception], ...] = ()
+    folder: Path | None = None
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+
+    def connect(self, seconds: float, answer_seconds: float = 0.0) -> Any:
+        """Connect within *seconds*; statements may take *answer_seconds*, 0 for any time."""
+        raise NotImplementedError
+
+    def run(self, connection: Any, text: str) -> None:
+        """Carry out a statement whose rows nobody wants."""
+        cursor = connection.cursor()
+        try:
+            cursor.execute(text)
+        finally:
+            cursor.close()
+
+    def ask(self, connection: Any, text: str, most: int = MOST_ROWS) -> Answer:
+        """Carry out a statement and take its rows, *most* of them."""
+        cursor = connection.cursor()
+        try:
+            cursor.execute(text)
+            if cursor.description is None:
+                return Answer(affected=max(0, cursor.rowcount))
+            rows = cursor.fetchmany(most)
+            columns = [column[0] for column in cursor.description]
+            return Answer(columns, [tuple(map(_value, row)) for row in rows])
+        finally:
+            cursor.close()
+
+    def interrupt(self, connection: Any) -> None:
+        """Make a statement end that takes too long; called from another thread."""
+
+    def is_away(self, error: Exception) -> bool:
+        """Whether the store, and no statement, is at fault."""
+        raise NotImplementedError
+
+    def unique_keys(self, connection: Any, table: str) -> list[list[str]]:
+        """The unique keys of *table*, the primary one first."""
+        return []
+
+
+class _Sqlite(Store):
+    begin = "BEGIN IMMEDIATE"
+
+    def __init__(self, address: Address) -> None:
+        import sqlite3
+
+        super().__init__(address)
+        self.driver = sqlite3
+        self.folder = Path(address.database).parent
+        # ValueError: a NUL in the text; ProgrammingError is an sqlite3.Error
+        self.errors = (sqlite3.Error, ValueError, OverflowError)
+        self._at_fault = (
+            sqlite3.SQLITE_ERROR,
+            sqlite3.SQLITE_TOOBIG,
+            sqlite3.SQLITE_CONSTRAINT,
+            sqlite3.SQLITE_MISMATCH,
+            sqlite3.SQLITE_MISUSE,
+            sqlite3.SQLITE_RANGE,
+            sqlite3.SQLITE_INTERRUPT,
+            sqlite3.SQLITE_AUTH,
+        )
+
+    def connect(self, seconds: float, answer_seconds: float = 0.0) -> Any:
+        connection = self.driver.connect(
+            self.address.database,
+            timeout=answer_seconds or seconds,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        if answer_seconds:
+            return connection
+        try:
+            # A reader beside a writer, as sipcapture has it for the same file.
+            connection.execute("PRAGMA journal_mode=WAL").fetchall()
+            connection.execute("PRAGMA synchronous=NORMAL").fetchall()
+        except self.driver.Error:
+            connection.close()
+            raise
+        return connection
+
+    def interrupt(self, connection: Any) -> None:
+        if connection is not None:
+            connection.interrupt()
+
+    def is_away(self, error: Exception) -> bool:
+        code = getattr(error, "sqlite_errorcode", self.driver.SQLITE_MISUSE)
+        return code & 0xFF not in self._at_fault
+
+
+class _Postgres(Store):
+    failure_ends_transaction = True
+    # Connections, resources, an operator's interruption, deadlocks; the rest is the statement's.
+    _AWAY = ("08", "53", "55P03", "57P", "40001", "40P01")
+
+    def __init__(self, address: Address) -> None:
+        import psycopg
+
+        super().__init__(address)
+        self.driver = psycopg
+        self.errors = (psycopg.Error, UnicodeError)
+
+    def connect(self, seconds: float, answer_seconds: float = 0.0) -> Any:
+        address = self.address
+        wanted = {
+            "host": address.host,
+            "port": str(address.port or ""),
+            "user": address.user,
+            "password": address.password,
+        }
+        limit = f" -c statement_timeout={int(answer_seconds * 1000)}" if answer_seconds else ""
+        return self.driver.connect(
+            dbname=address.database,
+            connect_timeout=max(2, round(seconds)),
+            options=f"-c standard_conforming_strings=on{limit}",
+            client_encoding="utf8",
+            application_name="homerd",
+            autocommit=True,
+            **{key: value for key, value in wanted.items() if value},
+        )
+
+    def is_away(self, error: Exception) -> bool:
+        state = getattr(error, "sqlstate", None)
+        if state is None:
+            return isinstance(error, self.driver.OperationalError | self.driver.InterfaceError)
+        return bool(state.startswith(self._AWAY))
+
+    def unique_keys(self, connection: Any, table: str) -> list[list[str]]:
+        cursor = connection.execute(
+            "SELECT array_agg(a.attname::text ORDER BY k.place) FROM pg_index i"
+            " CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(number, place)"
+            " JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number"
+            " WHERE i.indrelid = to_regclass(%s) AND i.indisunique AND i.indpred IS NULL"
+            " AND NOT 0 = ANY(i.indkey)"
+            " GROUP BY i.indexrelid, i.indisprimary ORDER BY i.indisprimary DESC, i.indexrelid",
+            (table,),
+        )
+        return [list(names) for (names,) in cursor.fetchall()]
+
+
+class _Mysql(Store):
+    # Too many connections, shut down, lost, refused, lock wait, deadlock.
+    _AWAY = frozenset({1040, 1053, 1205, 1213, 2002, 2003, 2006, 2013, 2014, 2055})
+    _SOCKET = "/run/mysqld/mysqld.sock"
+
+    def __init__(self, address: Address) -> None:
+        import pymysql
+
+        super().__init__(address)
+        self.driver = pymysql
+        self.errors = (pymysql.MySQLError, OSError, UnicodeError)
+
+    def connect(self, seconds: float, answer_seconds: float = 0.0) -> Any:
+        address = self.address
+        local = address.host in ("", "localhost") and not address.port
+        place = (
+            {"unix_socket": self._SOCKET}
+            if local and os.path.exists(self._SOCKET)
+            else {"host": address.host or "127.0.0.1", "port": address.port or 3306}
+        )
+        return self.driver.connect(
+            user=address.user or None,
+            password=address.password,
+            database=address.database,
+            charset="utf8mb4",
+            autocommit=True,
+            connect_timeout=max(1, round(seconds)),
+            read_timeout=max(1, round(answer_seconds)) if answer_seconds else None,
+            **place,
+        )
+
+    def is_away(self, error: Exception) -> bool:
+        if isinstance(error, self.driver.InterfaceError | OSError):
+            return True
+        code = error.args[0] if error.args else 0
+        return isinstance(error, self.driver.MySQLError) and code in self._AWAY
+
+
+_STORES: dict[str, Callable[[Address], Store]] = {
+    SQLITE: _Sqlite,
+    POSTGRES: _Postgres,
+    MYSQL: _Mysql,
+}
+
+
+def store_of(address: Address) -> Store:
+    """The driver for *address*, imported now."""
+    return _STORES[address.dialect](address)
+
+
+def _value(value: object) -> Value:
+    """A driver's value as the script's: whole numbers, text, null."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode("utf-8", "surrogateescape")
+    if isinstance(value, datetime.datetime):
+        return value.isoformat(" ")
+    return str(value)
