@@ -200,3 +200,87 @@ def test_a_metrics_node_posts_lines_and_documents(tmp_path, capsys, server):
         "stats_4xx", "stats_malicious", "stats_method",
     }  # fmt: skip
     assert all("_index" in item["index"] for item in documents[::2])
+
+
+@pytest.fixture
+def opensips(tmp_path):
+    script = (EXAMPLES / "opensips.cfg").read_text()
+    # the rows of five minutes are written each minute, so that the test's clock may stand anywhere
+    script = script.replace("/var/lib/homer/", f"{tmp_path}/").replace("% 5 != 0", "% 1 != 0")
+    with sqlite3.connect(tmp_path / "statistic.db") as database:
+        database.executescript((EXAMPLES / "homer5.sql").read_text())
+        database.execute(
+            "INSERT INTO alarm_config (name, startdate, stopdate, type, value) VALUES"
+            " ('answers', '2000-01-01 00:00:00', '2100-01-01 00:00:00', 'answers', 3)"
+        )
+    return script
+
+
+def report(kind, body, **chunks):
+    packet = sip("", "")
+    return {"hep": {**packet["hep"], "proto_type": kind, "payload": body, **chunks}}
+
+
+OPENSIPS_PACKETS = [
+    sip("INVITE sip:bob@example.com SIP/2.0", "1 INVITE", headers="User-Agent: Phone 1\r\n"),
+    sip("INVITE sip:bob@example.com SIP/2.0", "1 INVITE", headers="User-Agent: Phone 1\r\n"),
+    sip("SIP/2.0 180 Ringing", "1 INVITE"),
+    sip("SIP/2.0 200 OK", "1 INVITE"),
+    sip("INVITE sip:bob@example.com SIP/2.0", "1 INVITE", "c2", headers="User-Agent: Phone 2\r\n"),
+    sip("SIP/2.0 486 Busy Here", "1 INVITE", "c2"),
+    sip("BYE sip:bob@example.com SIP/2.0", "2 BYE", headers="Reason: Q.850;cause=38\r\n"),
+    sip(
+        "REGISTER sip:example.com SIP/2.0", "1 REGISTER", "r1", src="203.0.113.5",
+        headers="User-Agent: friendly-scanner\r\nContact: <sip:x@198.51.100.9>\r\n"
+        'Authorization: Digest username="x\' or 1=1 --", realm="r", nonce="n", uri="u", response="0"\r\n',
+    ),
+    *(sip("SIP/2.0 403 Forbidden", f"{n} REGISTER", f"f{n}", src="203.0.113.5") for n in range(6)),
+    sip("OPTIONS sip:example.com SIP/2.0", "1 OPTIONS", "o1"),
+    sip(
+        "PUBLISH sip:collector@example.com SIP/2.0", "1 PUBLISH", "p1",
+        headers="Content-Type: application/vq-rtcpxr\r\n",
+        body="VQSessionReport: CallTerm\r\nCallID: c1\r\nLocalMetrics:\r\nQualityEst:MOSCQ=4.2\r\n",
+    ),
+    report(5, '{"ssrc": 1}', correlation_id="c1"),
+    report(100, "a log line", correlation_id="c1"),
+    report(5, "{}"),
+    {"wait": 61},
+]  # fmt: skip
+
+
+def test_an_opensips_node_stores_counts_and_raises_alarms(opensips, tmp_path, capsys):
+    told = replay(tmp_path, capsys, opensips, OPENSIPS_PACKETS)
+    data, statistic = tmp_path / "data.db", tmp_path / "statistic.db"
+
+    assert told[-1]["summary"]["errors"] == 0, told[-1]
+    day = "20231114"
+    assert rows(data, f"SELECT method, count(*) FROM sip_capture_call_{day} GROUP BY method") == [
+        ("180", 1), ("200", 1), ("486", 1), ("BYE", 1), ("INVITE", 3),
+    ]  # fmt: skip
+    assert rows(
+        data, f"SELECT method, count(*) FROM sip_capture_registration_{day} GROUP BY method"
+    ) == [("403", 6), ("REGISTER", 1)]
+    assert rows(data, f"SELECT method FROM sip_capture_rest_{day}") == [("OPTIONS",), ("PUBLISH",)]
+    assert rows(data, "SELECT correlation_id, msg FROM rtcp_capture") == [("c1", '{"ssrc": 1}')]
+    assert rows(data, "SELECT correlation_id, msg FROM logs_capture") == [("c1", "a log line")]
+    assert rows(data, "SELECT correlation_id FROM report_capture") == [("c1",)]
+
+    assert rows(statistic, "SELECT type, total FROM stats_data") == [
+        ("asr", 50), ("ner", 100), ("no_call", 1), ("packet_count", 16),
+        ("packet_size", sum(len(p["hep"]["payload"]) for p in OPENSIPS_PACKETS[:16])),
+        ("srd", 0),
+    ]  # fmt: skip
+    assert rows(statistic, "SELECT method, auth, totag, total FROM stats_method") == [
+        ("BYE", 0, 0, 1), ("INVITE", 0, 0, 2), ("OPTIONS", 0, 0, 1), ("PUBLISH", 0, 0, 1),
+        ("REGISTER", 1, 0, 1),
+    ]  # fmt: skip
+    assert rows(statistic, "SELECT method, source_ip, total FROM stats_ip") == [
+        ("INVITE", "192.0.2.10", 2), ("REGISTER", "203.0.113.5", 1),
+    ]  # fmt: skip
+    assert rows(statistic, "SELECT method, useragent, total FROM stats_useragent") == [
+        ("INVITE", "Phone 1", 1), ("INVITE", "Phone 2", 1), ("REGISTER", "friendly-scanner", 1),
+    ]  # fmt: skip
+    assert rows(statistic, "SELECT type, total, source_ip FROM alarm_data") == [
+        ("403", 1, "203.0.113.5"), ("scanner", 1, "203.0.113.5"), ("spoof", 1, "0.0.0.0"),
+        ("sqlinjection", 1, "203.0.113.5"),
+    ]  # fmt: skip
