@@ -36,20 +36,40 @@ class Statistics(dict[str, int]):
     A name of the script's own hides one of elsewhere.
     """
 
-    __slots__ = ("_elsewhere",)
+    __slots__ = ("_begins", "_elsewhere")
 
     def __init__(self) -> None:
         super().__init__()
         self._elsewhere: dict[str, Callable[[Packet], int]] = {}
+        self._begins: dict[str, Callable[[], None]] = {}
 
-    def watch(self, group: str, name: str, read: Callable[[Packet], int]) -> None:
-        """Let *read* tell `name` and `group:name` when they are asked for."""
-        self._elsewhere[name] = self._elsewhere[f"{group}:{name}"] = read
+    def watch(
+        self,
+        group: str,
+        name: str,
+        read: Callable[[Packet], int],
+        begin: Callable[[], None] | None = None,
+    ) -> None:
+        """Let *read* tell `name` and `group:name` when they are asked for.
+
+        begin: called when a script names it, for what is not counted otherwise.
+        """
+        for each in (name, f"{group}:{name}"):
+            self._elsewhere[each] = read
+            if begin is not None:
+                self._begins[each] = begin
+
+    def expect(self, name: str) -> None:
+        """A script names this one."""
+        begin = self._begins.get(name)
+        if begin is not None:
+            begin()
 
     def value(self, name: str, packet: Packet) -> int | None:
         """A statistic as *packet* sees it; None when there is none of that name."""
         if name in self:
             return self[name]
+        self.expect(name)
         read = self._elsewhere.get(name)
         return None if read is None else read(packet)
 

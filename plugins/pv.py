@@ -211,12 +211,20 @@ class Pv(Plugin, Transformations, Endpoints, Headers, Identities, Moments):
         super().__init__()
         self.shared: dict[str, str | int] = {}
         self.messages = 0
+        self._statistics: set[str] = set()
 
     @hookimpl
     def startup(self, worker: Worker) -> None:
         """Give the variables of varset their first values."""
         for name, value in self.varset:
             worker.preset(name, value)
+        self.script_swapped(worker)
+
+    @hookimpl
+    def script_swapped(self, worker: Worker) -> None:
+        """Have the statistics counted that the script names."""
+        for name in self._statistics:
+            worker.statistics.expect(name)
 
     # $vn, $shv
 
@@ -410,4 +418,7 @@ class Pv(Plugin, Transformations, Endpoints, Headers, Identities, Moments):
 
     @stat.bind
     def bind_stat(self, argument: Text | None, index: Text | None) -> tuple[object, ...]:
-        return _bindings.text(argument)
+        bound = _bindings.text(argument)
+        if isinstance(bound[0], str):
+            self._statistics.add(bound[0])
+        return bound

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from homerd.core.tally import Tally
 from homerd.errors import DecodeError, Place
 from homerd.packet import SIP, Packet, RunState, Statistics
 from homerd.wire.hep import Frame, decode
@@ -89,6 +90,8 @@ class Engine:
         self.effects: defaultdict[str, int] = defaultdict(int)
         self.route_errors: Counter[str] = Counter()
         self.not_stored: Counter[str] = Counter()
+        self.tally = Tally()
+        self._tallies = False
         self.last_failure: Failure | None = None
         self._logged: dict[str, float] = {}
         self._suppressed: Counter[str] = Counter()
@@ -122,6 +125,10 @@ class Engine:
         statistics.watch("core", "bad_msg_hdr", lambda packet: self.undecoded.total())
         for name in NOTHING_SENT:
             statistics.watch("core", name, lambda packet: 0)
+        self.tally.tell(statistics, self._begin_tally)
+
+    def _begin_tally(self) -> None:
+        self._tallies = True
 
     def swap(self, script: CompiledScript) -> None:
         """Route with *script* from the next packet on; called on the loop, between two packets."""
@@ -187,6 +194,8 @@ class Engine:
             self.handled[f"hep_type_{frame.payload_type}"] += 1
         else:
             self.routed[packet.route] += 1
+            if self._tallies:
+                self.tally.add(packet)
         if packet.effects:
             self._deliver(packet)
         elif kind == "refused":

@@ -416,3 +416,26 @@ def test_refused_packets_are_the_dropped_requests(script, invite):
     runner = script('request_route { xinfo("$stat(drop_requests)"); }')
     runner.feed("junk")
     assert runner.feed(invite) == ["1"]
+
+
+def test_requests_are_counted_by_method_and_replies_by_status(script, invite, reply):
+    runner = script(
+        'request_route { xinfo("$stat(rcv_requests_invite) $stat(rcv_requests_bye)"); }\n'
+        'onreply_route { xinfo("$stat(rcv_replies_2xx) $stat(rcv_replies_2xx_invite)'
+        ' $stat(rcv_replies_18x) $stat(rcv_replies_404) $stat(core:rcv_requests_invite)"); }'
+    )
+    bye = invite.replace("INVITE", "BYE")
+    ringing = reply.replace("200 OK", "180 Ringing")
+    runs = [runner.feed(message) for message in (invite, bye, invite, reply, reply, ringing)]
+    assert runs == [["1 0"], ["1 1"], ["2 1"], ["1 1 0 0 2"], ["2 2 0 0 2"], ["2 2 1 0 2"]]
+
+
+def test_a_statistic_named_at_run_time_is_counted_from_then_on(script, invite):
+    runner = script('request_route { $var(n) = "invite"; xinfo("$stat(rcv_requests_$var(n))"); }')
+    assert [runner.feed(invite) for _ in range(3)] == [["1"], ["2"], ["3"]]
+
+
+def test_nothing_is_counted_by_method_when_no_script_asks(script, invite):
+    runner = script('request_route { xinfo("$stat(rcv_requests)"); }')
+    runner.feed(invite)
+    assert not runner.worker.engine.tally.requests
