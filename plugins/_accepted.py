@@ -14,6 +14,7 @@ from homerd.api import (
     Parameter,
     ParameterKind,
     Plugin,
+    PseudoVariable,
     ScriptFunction,
 )
 
@@ -24,10 +25,11 @@ _FUNCTION = re.compile(r"(\w+)/(\d+)(?:-(\d+))?(?:=(-?\d+))?")
 class Accepted:
     """A module that is loaded and does nothing.
 
-    functions: see the module's docstring.
+    functions: see the module's docstring.  variables: names of those that are always null.
     """
 
     functions: str = ""
+    variables: str = ""
 
 
 ACCEPTED: dict[str, Accepted] = {
@@ -128,7 +130,8 @@ ACCEPTED: dict[str, Accepted] = {
     ),
     "rtpproxy": Accepted(
         "rtpproxy_offer/0-2 rtpproxy_answer/0-2 rtpproxy_destroy/0-1 rtpproxy_manage/0-2"
-        " unforce_rtp_proxy/0 force_rtp_proxy/0-2 set_rtp_proxy_set/1"
+        " unforce_rtp_proxy/0 force_rtp_proxy/0-2 set_rtp_proxy_set/1",
+        "rtpstat",
     ),
     "sanity": Accepted("sanity_check/0-2 sanity_reply/0"),
     "sctp": Accepted(),
@@ -179,10 +182,14 @@ ACCEPTED: dict[str, Accepted] = {
 }
 
 
+# What every capture script has along, as its server's own examples do: not worth a word.
+USUAL = re.compile(r"ctl|maxfwd|rr|signaling|sl|tm|tmx|uri|cfg_rpc|counters|(db|mi|proto)_.*")
+
+
 class AcceptedModule(Plugin):
     """A module by its name: offers its functions, does nothing.
 
-    accepted: whoever loads it warns, and passes over its modparam lines.
+    accepted: whoever loads it passes over its modparam lines, and warns unless it is usual.
     """
 
     name = ""
@@ -190,7 +197,8 @@ class AcceptedModule(Plugin):
 
     def __init__(self, name: str, accepted: Accepted) -> None:
         self.name = name
-        self.words = functions(accepted.functions, name)
+        self.usual = USUAL.fullmatch(name) is not None
+        self.words = (*functions(accepted.functions, name), *_nulls(accepted.variables, name))
 
 
 def make(name: str) -> AcceptedModule | None:
@@ -202,6 +210,13 @@ def make(name: str) -> AcceptedModule | None:
 def functions(text: str, module: str) -> tuple[ScriptFunction, ...]:
     """Functions written as the module's docstring says."""
     return tuple(_function(word, module) for word in text.split())
+
+
+def _nulls(text: str, module: str) -> tuple[PseudoVariable, ...]:
+    return tuple(
+        PseudoVariable(name, get=lambda packet: None, module=module, help="Null.")
+        for name in text.split()
+    )
 
 
 def _function(word: str, module: str) -> ScriptFunction:
