@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "homerd.wire._speed": ["homerd.wire", "homerd_speedups"],
     "homerd.packet": ["homerd.wire", "homerd.errors"],
     "homerd.lang": ["homerd.errors", "lark"],
+    "homerd.lang.linear": ["re2", "regex"],
     "homerd.plugin": [
         "homerd.errors",
         "homerd.packet",
@@ -70,6 +71,9 @@ DRIVERS = [
     "dpkt",
     "httpx",
     "maxminddb",
+    "sqlglot",
+    "re2",
+    "regex",
 ]
 
 

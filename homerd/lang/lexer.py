@@ -109,7 +109,13 @@ _ESCAPE = re.compile(r"\\(?:x[0-9a-fA-F]{1,2}|[0-7]{2,3}|\r?\n|.)", re.DOTALL)
 
 def unescape(raw: str) -> str:
     """The value of what stands between double quotes; an unknown escape keeps its backslash."""
-    return _ESCAPE.sub(_unescaped, raw) if "\\" in raw else raw
+    if "\\" not in raw:
+        return raw
+    value = _ESCAPE.sub(_unescaped, raw)
+    if value.isascii():
+        return value
+    # Escaped bytes above 0x7f are bytes; those that make UTF-8 together are its characters.
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
 
 
 def unescape_offsets(raw: str) -> list[int]:
@@ -129,12 +135,16 @@ def _unescaped(found: re.Match[str]) -> str:
     if escape in _ESCAPES:
         return _ESCAPES[escape]
     if escape[0] == "x" and len(escape) > 1:
-        return chr(int(escape[1:], 16))
+        return _byte(int(escape[1:], 16))
     if escape[0] in "01234567" and len(escape) > 1:
-        return chr(int(escape, 8) & 0xFF)
+        return _byte(int(escape, 8) & 0xFF)
     if escape in ("\n", "\r\n"):
         return ""
     return "\\" + escape
+
+
+def _byte(number: int) -> str:
+    return chr(number) if number < 0x80 else chr(0xDC00 + number)
 
 
 def number(text: str) -> int:

@@ -36,6 +36,7 @@ def said(compiled, head, body, **options):
         ("", 'say("a" "b"\n "c");', ["abc"]),
         ("", "say('x\\ty');", ["x\\ty"]),
         ("", r'say("\x41\101\d\.\1");', [r"AA\d\.\1"]),
+        ("", r'say("\xc3\xa4 \x80");', ["ä \udc80"]),
         ("#!ifdef KAMAILIO_4_3\n#!define OLD 1\n#!else\n#!define OLD 0\n#!endif", '$var(x) = OLD; say("$var(x)");', ["0"]),
         ("#!ifdef KAMAILIO_5_6\n#!define NEW 1\n#!endif", '$var(x) = NEW; say("$var(x)");', ["1"]),
     ],
