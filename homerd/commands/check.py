@@ -58,12 +58,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _say_dialect(path: Path) -> None:
-    """Name the dialect on stderr when it is not Kamailio's, before its mistakes are told."""
+    """Name the dialect when it is not Kamailio's, before the script's mistakes are told."""
     if not path.is_file():
         return
     told = dialect_of(path.read_text("utf-8", errors="surrogateescape"))
     if told.dialect is not Dialect.KAMAILIO:
-        print(
-            f"{path}:{told.line}: read as a script for {told.dialect.value}, for {told.by}",
-            file=sys.stderr,
-        )
+        print(f"{path}: read as a script for {told.dialect.value}: line {told.line}, {told.by}")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from homerd.lang import nodes
+from homerd.lang.advice import Adviser
 from homerd.lang.binding import Argument, Binder
 from homerd.lang.diagnostics import Diagnostics, did_you_mean
 from homerd.lang.dialect import Dialect
@@ -95,6 +96,10 @@ class _Checker(Binder):
             self.inside_route = block.name if block.is_named else "0"
             self.body(block.body)
         self.warn_of_uncalled()
+        if not self.diagnostics.errors:
+            named = set().union(*self.checked.calls.values())
+            by_value = self.checked.calls_by_value
+            Adviser(self.diagnostics, self.checked.routes, named, by_value).advise(self.script)
         self.checked.reads_rc = self.reads_rc
         return self.checked
 

@@ -52,6 +52,10 @@ CODES: dict[str, str] = {
     "W905": "a pattern that may not mean what it says",
     "W906": "a module has something to say of the script",
     "W907": "an empty block, which Kamailio refuses",
+    "W908": "return 0 where the caller goes on otherwise",
+    "W909": "a value from the network in SQL or a shell command",
+    "W910": "a variable that still holds what an earlier packet left",
+    "W911": "a directive in a comment that counts all the same",
 }
 
 

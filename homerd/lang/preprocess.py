@@ -267,7 +267,11 @@ class _Reader:
                 buffer.position = event.end()
                 self._emit("EVENT_NAME", event.group(), self._span(buffer, start, event.end()))
                 return True
-        address = lexer.IPV6.match(text, start) if char in "[:0123456789abcdefABCDEF" else None
+        tokens = self.out.tokens
+        may_be_address = char in "[:0123456789abcdefABCDEF" and not (
+            tokens and tokens[-1].type == "EVENT_ROUTE"  # [a:b] is the event's name there
+        )
+        address = lexer.IPV6.match(text, start) if may_be_address else None
         if address:
             buffer.position = address.end()
             self._emit("IPV6", address.group(), self._span(buffer, start, address.end()))
@@ -404,6 +408,7 @@ class _Reader:
             word = found.group(1)
             if word in ("else", "endif") and not _ends_line(buffer.text, found.end()):
                 continue
+            self._warn_of_comment(buffer, found)
             if word in ("ifdef", "ifndef", "ifexp"):
                 depth += 1
             elif depth and word == "endif":
@@ -414,6 +419,17 @@ class _Reader:
                     self.conditions.pop()
                 return
         buffer.position = len(buffer.text)
+
+    def _warn_of_comment(self, buffer: Buffer, found: re.Match[str]) -> None:
+        """Say that a directive behind a `#` or other text counts in a block that is left out."""
+        line = buffer.text.rfind("\n", 0, found.start()) + 1
+        if buffer.text[line : found.start()].strip():
+            self.diagnostics.add(
+                "W911",
+                f"in a block that is left out {found.group()} counts even here",
+                self._span(buffer, found.start(), found.end()),
+                f"to leave it out write # !{found.group(1)}",
+            )
 
     def _else_or_endif(self, buffer: Buffer, found: re.Match[str], word: str, span: Span) -> bool:
         if not _ends_line(buffer.text, found.end()):

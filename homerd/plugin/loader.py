@@ -63,7 +63,7 @@ class Loader:
                 line.span,
                 did_you_mean(line.name, available()),
             )
-        elif getattr(plugin, "accepted", False) and not line.name.startswith(("db_", "proto_")):
+        elif getattr(plugin, "accepted", False) and not plugin.usual:
             self.diagnostics.add(
                 "W901",
                 f'module "{line.name}" has no part in a capture router: loaded, does nothing',

@@ -15,7 +15,7 @@ from homerd.lang.preprocess import preprocess
 from homerd.lang.script import CompiledScript
 from homerd.lang.source import SourceMap
 from homerd.lang.text import Text
-from homerd.lang.vocabulary import Plain, Value, Vocabulary
+from homerd.lang.vocabulary import Plain, Value, Vocabulary, Writable
 from homerd.packet import Packet, RunState
 from homerd.plugin.declare import Plugin, pseudo_variable, script_function, transformation
 from homerd.wire.hep import Frame
@@ -28,7 +28,7 @@ INVITE = (
 
 
 class Words(Plugin):
-    """say(text) keeps what it is given; code(n) returns n; maybe(…); $var(x); $null; $rc; $rm; {up}."""
+    """say(text) keeps what it is given; code(n) returns n; maybe(…); $var(x); $rm; $ua; {up} …"""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -43,6 +43,21 @@ class Words(Plugin):
         """Keep a text as it was written."""
         self.said.append(text)
         return True
+
+    @script_function
+    def sql_query(self, packet: Packet, text: str) -> None:
+        """Keep a statement."""
+        self.said.append(text)
+
+    @script_function
+    def exec_msg(self, packet: Packet, text: str) -> None:
+        """Keep a command."""
+        self.said.append(text)
+
+    @script_function
+    def fetch(self, packet: Packet, result: Writable) -> None:
+        """Set a variable."""
+        result.set(packet, 1)
 
     @script_function
     def maybe(self, packet: Packet, first: str, second: str = "", third: str = "") -> None:
@@ -87,6 +102,16 @@ class Words(Plugin):
     def rm(self, packet: Packet) -> str | None:
         """The method."""
         return packet.sip.method
+
+    @pseudo_variable("ua")
+    def ua(self, packet: Packet) -> str | None:
+        """The agent."""
+        return packet.sip.user_agent
+
+    @transformation("s.escape.common")
+    def escape(self, value: str) -> str:
+        """Quotes with a backslash."""
+        return value.replace("'", "\\'")
 
     @transformation("up")
     def up(self, value: str) -> str:

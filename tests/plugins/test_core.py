@@ -63,13 +63,13 @@ def test_a_module_nobody_knows_is_none():
     assert Core().accepted_module("nope") is None
 
 
-def test_modules_without_a_part_here_take_any_parameter_and_warn_once(script, invite):
+def test_modules_without_a_part_here_take_any_parameter_and_warn_unless_they_are_usual(script, invite):
     runner = script(
         'modparam("tm|rr", "whatever", 1)\nmodparam("db_mysql", "ping_interval", 5)\n'
         'request_route { t_relay(); xlog("$rc"); t_check_trans(); xlog("$rc");'
         ' if (!loose_route()) xlog("no"); sl_send_reply("200", "OK"); t_on_reply("X"); exit; }',
-        ("tm", "rr", "sl", "db_mysql", "xlog"),
+        ("tm", "rr", "sl", "db_mysql", "dispatcher", "usrloc", "xlog"),
     )
     assert runner.feed(invite) == ["1", "-1", "no"]
     warned = [found.message for found in runner.program.warnings if "no part" in found.message]
-    assert [message.split('"')[1] for message in warned] == ["tm", "rr", "sl"]
+    assert [message.split('"')[1] for message in warned] == ["dispatcher", "usrloc"]
