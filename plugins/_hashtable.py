@@ -18,12 +18,15 @@ class Definition:
     """`NAME=>size=8;autoexpire=60;initval=0`.
 
     initial: what a missing key reads as; None for null.  renew: whether writing starts a new life.
+    bits: size as written, 0 when it is not: 2 to that power are Kamailio's slots.  text: all of it.
     """
 
     name: str
     expire_seconds: int = 0
     initial: str | int | None = None
     renew: bool = True
+    bits: int = 0
+    text: str = ""
 
     @staticmethod
     def from_script(value: str | int) -> Definition:
@@ -47,6 +50,8 @@ class Definition:
             max(0, int(found.get("autoexpire", "0"))),
             initial,
             found.get("updateexpire", "1") != "0",
+            int(found.get("size", "0")),
+            str(value),
         )
 
 

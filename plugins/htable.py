@@ -30,6 +30,7 @@ from homerd_plugins._walks import Walks
 
 log = logging.getLogger("homerd.htable")
 
+LEAST_BITS, MOST_BITS = 3, 24  # of a table's size: 8 slots are few for anything
 _INIT_EVENT = "htable:mod-init"
 _EXPIRED_EVENT = "htable:expired:"
 
@@ -98,6 +99,16 @@ class Htable(Plugin, Walks):
                 help=f'modparam("htable", "htable", "{name}=>size=8")',
                 warning=True,
             )
+        for table in self.htable:
+            if table.bits and not LEAST_BITS <= table.bits <= MOST_BITS:
+                yield Problem(
+                    f'the table "{table.name}" has size={table.bits}: in Kamailio that is'
+                    f" {1 << min(table.bits, 40)} slots; here it grows as it has to",
+                    parameter="htable",
+                    value=table.text,
+                    help=f"a size from {LEAST_BITS} to {MOST_BITS}; 8 is usual",
+                    warning=True,
+                )
         for event in sorted(outline.events):
             table = event.removeprefix(_EXPIRED_EVENT)
             if table != event and table not in self.tables:

@@ -42,6 +42,7 @@ class Problem:
     """Something a plugin finds wrong with the script as a whole.
 
     parameter or event: where to point, a modparam's name or an event route's.
+    value: of several lines of the parameter, what the one to point to sets it to.
     """
 
     message: str
@@ -49,6 +50,7 @@ class Problem:
     event: str = ""
     help: str = ""
     warning: bool = False
+    value: str | int = ""
 
 
 @dataclass(frozen=True, slots=True)

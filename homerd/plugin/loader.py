@@ -137,7 +137,11 @@ class Loader:
         self, name: str, problem: Problem, span: Span, events: dict[str, nodes.Block]
     ) -> None:
         line = self.set_lines.get((name, problem.parameter))
-        if line is not None:
+        given = self.params.get((name, problem.parameter), ())
+        meant = next((item.span for item in given if item.raw == problem.value), None)
+        if meant is not None:
+            span = meant
+        elif line is not None:
             span = line.span
         elif problem.event in events:
             span = events[problem.event].name_span

@@ -249,3 +249,14 @@ def test_a_write_to_a_table_that_is_not_defined_is_counted_and_told_once(script,
         "htable write lost table='nope' count=1"
         """ remedy='modparam("htable", "htable", "nope=>size=8")'"""
     ]
+
+
+def test_a_table_of_few_slots_is_told_of_at_its_line(script):
+    runner = script(
+        'modparam("htable", "htable", "small=>size=1;")\n'
+        'modparam("htable", "htable", "usual=>size=8;")\nrequest_route { exit; }\n'
+    )
+    (found,) = [item for item in runner.program.warnings if item.code == "W906"]
+    assert 'the table "small" has size=1: in Kamailio that is 2 slots' in found.message
+    file, line = runner.program.sources.find(found.span.line)
+    assert "small=>" in file.line(line)
