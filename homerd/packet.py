@@ -80,11 +80,20 @@ class RunState:
     Each worker has one for its packets and one for each of its timers, as Kamailio's processes
     have.  clock_offset is seconds added to the wall clock, moved by `{"wait": s}` in replay.
     globals are the script's own (`group.field = value`), statistics what `$stat` reads; all states
-    of a worker share both.  report takes what failed while the script
-    went on (a division by zero, an endless loop) and where.
+    of a worker share both.  prefix gives what stands before a packet's log lines.  report takes
+    what failed while the script went on (a division by zero, an endless loop) and where.
     """
 
-    __slots__ = ("clock_offset", "debug", "globals", "log", "report", "statistics", "variables")
+    __slots__ = (
+        "clock_offset",
+        "debug",
+        "globals",
+        "log",
+        "prefix",
+        "report",
+        "statistics",
+        "variables",
+    )
 
     def __init__(
         self,
@@ -97,6 +106,7 @@ class RunState:
         self.globals: dict[str, str | int] = {}
         self.statistics = Statistics()
         self.log = log
+        self.prefix: Callable[[Packet], str] | None = None
         self.report = report or _no_report
         self.debug = debug
 
@@ -227,5 +237,6 @@ class Packet:
 
     def log(self, level: int, text: str) -> None:
         """Print *text* when *level* (Kamailio's numbers, -5 alert to 3 debug) is wanted."""
-        if level <= self.state.debug:
-            self.state.log(level, text)
+        state = self.state
+        if level <= state.debug:
+            state.log(level, text if state.prefix is None else state.prefix(self) + text)

@@ -45,7 +45,7 @@ class Settings:
 
     listen: tuple[Listen, ...] = ()
     debug: int | None = None
-    log_prefix: str = ""
+    log_prefix_mode: int = 0
     max_while_loops: int = 100
     max_recursive_level: int = 256
     return_mode: int = 0
@@ -189,7 +189,7 @@ def _opensips_level(value: str | int) -> int:
 _FIELDS: dict[str, tuple[str, Callable[[str | int], int | str]]] = {
     "debug": ("debug", _number),
     "log_level": ("debug", _opensips_level),
-    "log_prefix": ("log_prefix", str),
+    "log_prefix_mode": ("log_prefix_mode", _number),
     "max_while_loops": ("max_while_loops", _from(0)),
     "max_recursive_level": ("max_recursive_level", _from(1)),
     "return_mode": ("return_mode", lambda value: _number(value, 0, 2)),
@@ -215,7 +215,7 @@ dst_blacklist_sctp_imask dst_blacklist_tcp_imask dst_blacklist_tls_imask dst_bla
 dst_blacklist_udp_imask enable_sctp enable_tls event_route_callback exit_timeout
 fork fork_delay gid group http_reply_hack http_reply_parse ip_free_bind ip_nonlocal_bind
 ipfreebind kemi latency_cfg_log latency_limit_action latency_limit_cfg latency_limit_db
-latency_log log_color log_engine_data log_engine_type log_facility log_name log_prefix_mode
+latency_log log_color log_engine_data log_engine_type log_facility log_name log_prefix
 log_stderror max_branches maxbuffer maxsndbuffer mcast mcast_loopback mcast_ttl mem_dbg
 mem_join mem_log mem_safety mem_status_mode mem_summary memdbg memlog mhomed mlock_pages
 modinit_delay msg_time onsend_route_callback onsend_route_reply open_files_limit phone2tel

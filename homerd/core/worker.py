@@ -139,6 +139,7 @@ class Worker:
         """A RunState with `$var` of its own, on the same clock."""
         program = self.program
         state = RunState(self._log, self._debug)
+        state.prefix = _log_prefix(program)
         if self._states:
             first = self._states[0]
             state.report = first.report
@@ -205,6 +206,7 @@ class Worker:
         self._debug = self._least if program.settings.debug is None else program.settings.debug
         for state in self._states:
             state.debug = self._debug
+            state.prefix = _log_prefix(program)
         _follow(self._state.globals, old.globals, program.globals)
         program.registry.manager.hook.script_swapped(worker=self)
 
@@ -451,3 +453,19 @@ def _follow(
     for name in old.keys() - new.keys():
         kept.pop(name, None)
     kept.update({name: value for name, value in new.items() if old.get(name) != value})
+
+
+def _log_prefix(program: Program) -> Callable[[Packet], str] | None:
+    """`log_prefix`: one text for all lines of a packet, unless log_prefix_mode is 1."""
+    read = program.script.log_prefix
+    if read is None or program.settings.log_prefix_mode:
+        return read
+
+    def once(packet: Packet) -> str:
+        scratch = packet.scratch
+        if "log_prefix" not in scratch:
+            scratch["log_prefix"] = read(packet)
+        text: str = scratch["log_prefix"]
+        return text
+
+    return once

@@ -43,6 +43,7 @@ class Checked:
     asks_routes: whether an expression looks at what a route returned.
     opensips: whether the script speaks that dialect.
     timers: (route, seconds) of each `timer_route`.
+    log_prefix: what stands before each line of the script's, with its pseudo-variables.
     """
 
     routes: dict[str, nodes.Block] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class Checked:
     asks_routes: bool = False
     opensips: bool = False
     timers: list[tuple[str, int]] = field(default_factory=list)
+    log_prefix: Text | None = None
 
 
 def check(
@@ -90,6 +92,9 @@ class _Checker(Binder):
 
     def run(self) -> Checked:
         blocks = [item for item in self.script.items if isinstance(item, nodes.Block)]
+        for item in self.script.items:
+            if isinstance(item, nodes.Global) and item.name == "log_prefix":
+                self.checked.log_prefix = self.text(nodes.String(item.value_span, str(item.value)))
         for block in blocks:
             self.declare(block)
         for block in blocks:

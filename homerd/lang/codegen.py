@@ -13,6 +13,7 @@ from homerd.lang.check import Checked
 from homerd.lang.expressions import Expressions
 from homerd.lang.pyast import PACKET
 from homerd.lang.source import Span
+from homerd.lang.text import Text
 from homerd.lang.variables import Place
 
 
@@ -47,6 +48,14 @@ class Generator(Expressions):
             decorator_list=[],
         )
         self.functions.append(self.at(function, span))
+
+    def text_function(self, python_name: str, text: Text) -> None:
+        """One function that gives a text of *packet*."""
+        arguments = ast.arguments(
+            posonlyargs=[], args=[ast.arg(PACKET)], kwonlyargs=[], kw_defaults=[], defaults=[]
+        )
+        made = pyast.assign(python_name, ast.Lambda(arguments, self.expanded(text)))
+        self.functions.append(self.at(made, Span(1, 1, 1, 1)))
 
     def named_routes(self) -> None:
         """Every `route[NAME]`."""

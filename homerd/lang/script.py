@@ -80,12 +80,15 @@ class CompiledScript:
             generator.block("main", "request_route", requests, top=True)
         if replies:
             generator.block("reply", "onreply_route", replies, top=True)
+        if checked.log_prefix is not None:
+            generator.text_function("log_prefix", checked.log_prefix)
         generator.named_routes()
         for index, (name, block) in enumerate(checked.events.items()):
             generator.block(f"event_{index}", f"event_route[{name}]", [block], top=True)
         self._tree = placed(ast.Module(generator.functions, []))
         filename = sources.files[0].name if sources.files else "script"
         exec(compile(self._tree, filename, "exec"), self._namespace)
+        self.log_prefix: Callable[[Any], str] | None = self._namespace.get("log_prefix")
         self._request: Run | None = self._namespace.get("main") if requests else None
         self._reply: Run | None = self._namespace.get("reply") if replies else None
         self._routes: dict[str, Run] = {

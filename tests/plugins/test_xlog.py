@@ -82,3 +82,25 @@ def test_xlogm_is_silent_for_the_methods_of_its_filter(script, invite, parameter
 def test_a_prefix_stands_before_each_line(script, invite):
     text = 'modparam("xlog", "prefix", "PP ") request_route { xerr("a"); xlogl("b"); log(1, "c"); }'
     assert script(text).feed(invite) == ["PP a", "PP 10:b", "c"]
+
+
+def test_log_prefix_is_one_text_for_all_lines_of_a_packet(script, invite):
+    runner = script(
+        'log_prefix="{$ci $var(n)} "\n'
+        'request_route { xerr("a"); $var(n) = $var(n) + 1; xerr("b"); log(1, "c"); xdbg("no"); }'
+    )
+    assert runner.feed(invite) == ["{cid-1@test 0} a", "{cid-1@test 0} b", "{cid-1@test 0} c"]
+    assert runner.feed(invite) == ["{cid-1@test 1} a", "{cid-1@test 1} b", "{cid-1@test 1} c"]
+
+
+def test_log_prefix_mode_1_has_it_made_for_each_line(script, invite):
+    runner = script(
+        'log_prefix="$var(n) "\nlog_prefix_mode=1\n'
+        'request_route { xerr("a"); $var(n) = $var(n) + 1; xerr("b"); }'
+    )
+    assert runner.feed(invite) == ["0 a", "1 b"]
+
+
+def test_a_mistake_in_log_prefix_is_told(refusal):
+    said = refusal('log_prefix="$nope "\nrequest_route { exit; }')
+    assert 'unknown pseudo-variable "$nope"' in said
