@@ -29,12 +29,15 @@ from homerd.plugin.declare import (
     script_function,
     transformation,
 )
+from homerd.plugin.exposition import CONTENT_TYPE as METRICS_CONTENT_TYPE
+from homerd.plugin.exposition import render as render_metrics
 from homerd.plugin.hookspecs import (
     HttpAnswer,
     HttpRequest,
     Outline,
     PacketPolicy,
     Problem,
+    Sample,
     Worker,
     hookimpl,
 )
@@ -44,6 +47,7 @@ from homerd.wire.sip import SipMessage
 from homerd.wire.uri import NameAddr, Uri, parse_name_addr, parse_uri
 
 __all__ = [
+    "METRICS_CONTENT_TYPE",
     "BatchSink",
     "ConfigError",
     "Const",
@@ -73,6 +77,7 @@ __all__ = [
     "RetryLater",
     "RouteName",
     "RunState",
+    "Sample",
     "ScriptFunction",
     "SipMessage",
     "Statistics",
@@ -91,6 +96,7 @@ __all__ = [
     "parse_name_addr",
     "parse_uri",
     "pseudo_variable",
+    "render_metrics",
     "script_function",
     "transformation",
 ]

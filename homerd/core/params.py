@@ -31,6 +31,7 @@ _OPENED_WITH = {
     "tcp_connections": ("tcp_max_connections",),
     "tcp_idle_seconds": ("tcp_connection_lifetime",),
     "workers": ("workers",),
+    "metrics": ("metrics",),
 }
 
 

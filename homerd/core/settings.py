@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from homerd.lang.nodes import Global
 
 DEFAULT_PORT = 9060
+METRICS_PORT = 9096
 RECEIVE_BUFFER = 64 << 20
 
 
@@ -41,6 +42,7 @@ class Settings:
     debug: log level of script lines, None when not set.
     receive_buffer: bytes the kernel keeps for each UDP socket.
     tcp_idle_seconds, tcp_connections: when a connection is closed, how many there may be.
+    metrics: where /metrics and /healthz are served over HTTP; None: nowhere.
     """
 
     listen: tuple[Listen, ...] = ()
@@ -53,6 +55,7 @@ class Settings:
     tcp_connections: int = 2048
     tcp_idle_seconds: int = 600
     workers: int = 1
+    metrics: Listen | None = None
 
 
 def parse(globals: Iterable[Global]) -> tuple[Settings, list[tuple[Global, str]]]:
@@ -186,7 +189,21 @@ def _opensips_level(value: str | int) -> int:
     return number - 1 if number > 0 else number
 
 
-_FIELDS: dict[str, tuple[str, Callable[[str | int], int | str]]] = {
+def _metrics(value: str | int) -> Listen | None:
+    """`127.0.0.1:9096`; a port alone is of this machine, "" is none."""
+    if value == "":
+        return None
+    if isinstance(value, int) or value.isdigit():
+        value = f"127.0.0.1:{_number(value, 1, 65535)}"
+    if value.lower().startswith("udp:"):
+        raise ValueError(f'expected address:port, got "{value}"')
+    found = parse_listen(value.strip(), METRICS_PORT)
+    if len({(item.host, item.port) for item in found}) != 1:
+        raise ValueError(f'expected one address:port, got "{value}"')
+    return replace(found[-1], text=f"metrics={value.strip()}")
+
+
+_FIELDS: dict[str, tuple[str, Callable[[str | int], int | str | Listen | None]]] = {
     "debug": ("debug", _number),
     "log_level": ("debug", _opensips_level),
     "log_prefix_mode": ("log_prefix_mode", _number),
@@ -197,6 +214,7 @@ _FIELDS: dict[str, tuple[str, Callable[[str | int], int | str]]] = {
     "tcp_max_connections": ("tcp_connections", _from(1)),
     "tcp_connection_lifetime": ("tcp_idle_seconds", _from(1)),
     "workers": ("workers", _from(1)),
+    "metrics": ("metrics", _metrics),
 }
 
 # Kamailio 5.6 core/cfg.lex, and what OpenSIPS and newer versions add.

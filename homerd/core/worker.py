@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from homerd.core import metrics, source
+from homerd.core import metrics, source, telemetry
 from homerd.core.control import ControlSocket
+from homerd.core.endpoint import Endpoint, health
 from homerd.core.engine import Engine
 from homerd.core.log import NOTICE, script_line
 from homerd.core.params import Change, ParamsInUse, tell_outline
@@ -78,6 +79,7 @@ class Worker:
         self._debug = debug if program.settings.debug is None else program.settings.debug
         self.sinks: list[BatchSink] = []
         self.sources: list[Source] = []
+        self.endpoint: Endpoint | None = None
         self.loop_lag_seconds = 0.0
         self.route_seen: Callable[[str, Packet, End | Exception], None] | None = None
         self._log = log or script_line
@@ -284,6 +286,9 @@ class Worker:
                             idle_seconds=settings.tcp_idle_seconds,
                         )
                     self.sources.append(opened)
+            if settings.metrics is not None:
+                pages = {"/metrics": lambda: telemetry.page(self), "/healthz": health}
+                self.endpoint = Endpoint(settings.metrics, pages)
         except BaseException:
             self.close()
             raise
@@ -293,6 +298,9 @@ class Worker:
         for each in self.sources:
             each.close()
         self.sources.clear()
+        if self.endpoint is not None:
+            self.endpoint.close()
+            self.endpoint = None
 
     def run_forever(
         self,
@@ -325,6 +333,8 @@ class Worker:
         loop.add_signal_handler(signal.SIGHUP, reloader.hang_up if reloader else _no_reload)
         if control is not None:
             await control.serve()
+        if self.endpoint is not None:
+            await self.endpoint.serve()
         for each in self.sources:
             each.attach(loop)
         log.log(
@@ -345,6 +355,8 @@ class Worker:
         log.log(NOTICE, "stopping received=%d", self.engine.received)
         for each in self.sources:
             each.finish()
+        if self.endpoint is not None:
+            self.endpoint.close()
         self._loop = None
 
     async def _beat(self) -> None:

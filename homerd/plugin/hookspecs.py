@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pluggy
 
@@ -51,6 +51,23 @@ class Problem:
     help: str = ""
     warning: bool = False
     value: str | int = ""
+
+
+class Sample(NamedTuple):
+    """One value of a metric; a plugin may give its first three parts alone.
+
+    type: "counter", "gauge" or "histogram" (whose samples are name_bucket, _sum and _count);
+    "" is told by the name: what ends in _total is a counter, else a gauge.
+    """
+
+    name: str
+    labels: dict[str, str]
+    value: float
+    help: str = ""
+    type: str = ""
+
+
+AnySample = Sample | tuple[str, dict[str, str], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,5 +215,5 @@ class HookSpecs:
         """After a reload put a new script in place."""
 
     @hookspec
-    def metrics(self) -> Iterable[tuple[str, dict[str, str], float]]:  # type: ignore[empty-body]
-        """Each second and for `/metrics`: (name, labels, value) samples."""
+    def metrics(self) -> Iterable[AnySample]:  # type: ignore[empty-body]
+        """For `/metrics`: (name, labels, value), or a Sample which says its help and type too."""

@@ -1,0 +1,115 @@
+"""The counters of a worker and of its modules as samples, for /metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from homerd.core.metrics import snapshot
+from homerd.plugin.exposition import CONTENT_TYPE, render
+from homerd.plugin.hookspecs import HttpAnswer, Sample
+
+if TYPE_CHECKING:
+    from homerd.core.worker import Worker
+
+# Key of the snapshot -> metric, the label its members carry ("" for a plain number), help.
+_TOTALS = (
+    ("uptime_seconds", "homerd_uptime_seconds", "", "Seconds since the first packet could come."),
+    ("received", "homerd_received_total", "", "Packets received."),
+    ("undecoded", "homerd_undecoded_total", "reason", "Packets that could not be read."),
+    ("refused", "homerd_refused_total", "reason", "Packets that no route was run for."),
+    ("handled", "homerd_handled_total", "how", "Packets that a module took, and keep-alives."),
+    ("routed", "homerd_routed_total", "route", "Packets by the route they ran through."),
+    ("route_errors", "homerd_route_errors_total", "line", "Faults of the script while it ran."),
+    ("effects", "homerd_effects_total", "sink", "Records that left the script."),
+    ("stored", "homerd_stored_total", "table", "Records written."),
+    ("not_stored", "homerd_not_stored_total", "line", "Packets that left nothing in a store."),
+    ("kernel_drops", "homerd_kernel_drops_total", "", "Datagrams the kernel had no room for."),
+    ("timer_runs_missed", "homerd_timer_runs_missed_total", "", "Runs of timers left out."),
+    ("loop_lag_seconds", "homerd_loop_lag_seconds", "", "How late the loop came to its work."),
+    ("reloads", "homerd_reloads_total", "result", "Reloads of the script."),
+)
+_OF_SINK = (
+    ("added", "homerd_sink_added_total", "", "Records given to the sink."),
+    ("queued", "homerd_sink_queued", "", "Records that wait to be written."),
+    ("spooled", "homerd_sink_spooled", "", "Records that wait on disk."),
+    ("written", "homerd_sink_written_total", "", "Records written."),
+    ("rejected", "homerd_sink_rejected_total", "", "Records the store refused for good."),
+    ("dropped", "homerd_sink_dropped_total", "", "Records lost before they were written."),
+    ("lost", "homerd_sink_lost_total", "reason", "Rejected and dropped records by reason."),
+    ("retries", "homerd_sink_retries_total", "", "Writes that were tried again."),
+    ("batches", "homerd_sink_batches_total", "", "Batches written."),
+    ("write_seconds", "homerd_sink_write_seconds_total", "", "Seconds spent in writes."),
+)
+_OF_SOURCE = (
+    ("receive_buffer", "homerd_listen_receive_buffer_bytes", "", "What the kernel granted."),
+    ("kernel_drops", "homerd_listen_kernel_drops_total", "", "Datagrams dropped by the kernel."),
+    ("errors", "homerd_listen_errors_total", "", "Errors of the socket."),
+    ("connections", "homerd_listen_connections", "", "Connections that are open."),
+    ("accepted", "homerd_listen_accepted_total", "", "Connections accepted."),
+    ("closed", "homerd_listen_closed_total", "reason", "Connections closed."),
+    ("http", "homerd_listen_http_total", "result", "HTTP requests."),
+)
+_Table = Iterable[tuple[str, str, str, str]]
+
+
+def page(worker: Worker) -> HttpAnswer:
+    """What Prometheus reads: the worker's own counters, then its modules'."""
+    headers = (("Content-Type", CONTENT_TYPE),)
+    return HttpAnswer(200, "OK", headers, render([*own(worker), *of_modules(worker)]))
+
+
+def own(worker: Worker) -> Iterator[Sample]:
+    """The counters that every worker has."""
+    counters = snapshot(worker)
+    script = {"script": counters["script"], "digest": counters["digest"]}
+    yield Sample("homerd_script_info", script, 1, "The script that runs.")
+    yield Sample(
+        "homerd_script_loaded_timestamp_seconds",
+        {},
+        counters["loaded_at"],
+        "When the script took over.",
+    )
+    yield from _samples(_TOTALS, counters, {})
+    for name, sink in counters["sinks"].items():
+        yield from _samples(_OF_SINK, sink, {"sink": name})
+    for source in counters["sources"]:
+        yield from _samples(_OF_SOURCE, source, {"listen": source["listen"]})
+    if worker.endpoint is not None:
+        yield from _samples(_OF_SOURCE, {"http": worker.endpoint.http}, _named(worker))
+
+
+def of_modules(worker: Worker) -> list[Sample]:
+    """What the modules count; one that fails is left out, and that is counted like a timer's."""
+    found: list[Sample] = []
+    registry = worker.program.registry
+    for name in registry.names:
+        hook = getattr(registry.plugin(name), "metrics", None)
+        if hook is None:
+            continue
+        try:
+            for given in hook():
+                sample = Sample(*given)
+                told = sample.help or f"Counted by the module {name}."
+                found.append(sample._replace(help=told))
+        except Exception as error:  # counted
+            worker.engine.report(f'metrics of module "{name}": {error}', None)
+    return found
+
+
+def _named(worker: Worker) -> dict[str, str]:
+    return {"listen": worker.endpoint.name} if worker.endpoint is not None else {}
+
+
+def _samples(
+    table: _Table, counters: Mapping[str, Any], labels: dict[str, str]
+) -> Iterator[Sample]:
+    for key, name, label, help in table:
+        value = counters.get(key)
+        if value is None:
+            continue
+        if not label:
+            yield Sample(name, labels, value, help)
+            continue
+        for member, count in list(value.items()):
+            yield Sample(name, {**labels, label: member}, count, help)
