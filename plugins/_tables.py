@@ -8,10 +8,10 @@ import time
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from homerd.api import Packet
 from homerd_plugins._homer5 import is_table_name
-from homerd_plugins._sqlite import SqliteSink
 
 HASH_SOURCES = ("call_id", "from_user", "to_user")
 MT_MODES = ("rand", "hash", "round_robin")
@@ -121,12 +121,25 @@ class TableName:
         return self._name
 
 
+class CaptureSink(Protocol):
+    """A store for rows.
+
+    tables: lower-case names of the tables that are there.
+    """
+
+    name: str
+    tables: frozenset[str]
+
+    def add(self, record: Any) -> None:  # (table, layout, row)
+        """Take one record; never waits."""
+
+
 class Mode:
     """A capture mode at work: its sink, its tables, how one is chosen, what it captured."""
 
     __slots__ = ("choose", "name", "replies", "requests", "sink")
 
-    def __init__(self, mode: CaptureMode, sink: SqliteSink) -> None:
+    def __init__(self, mode: CaptureMode, sink: CaptureSink) -> None:
         self.name = mode.name
         self.sink = sink
         self.requests = 0

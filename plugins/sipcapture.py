@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from homerd.api import (
+    BatchSink,
     ConfigError,
     ConstantText,
     ModParam,
@@ -47,9 +48,10 @@ from homerd_plugins._homer5 import (
     report_row,
     sip_row,
 )
-from homerd_plugins._sqlite import SqliteSink, path_of
+from homerd_plugins._stores import Address, sink_for, without_password
 from homerd_plugins._tables import (
     CaptureMode,
+    CaptureSink,
     Choice,
     HashSource,
     Mode,
@@ -78,7 +80,11 @@ class SipCapture(Plugin):
 
     name = "sipcapture"
 
-    db_url = ModParam(str, "sqlite://homerd.db", help="where rows are stored: sqlite://PATH")
+    db_url = ModParam(
+        str,
+        "sqlite://homerd.db",
+        help="where rows are stored: sqlite://PATH, postgres://…, mysql://…",
+    )
     table_name = ModParam(
         Tables, ("sip_capture",), help="table of sip_capture() without one; several by |"
     )
@@ -281,37 +287,35 @@ class SipCapture(Plugin):
         default = CaptureMode(
             DEFAULT_MODE, self.db_url, self.table_name, self.mt_mode, self.hash_source
         )
-        sinks: dict[str, SqliteSink] = {}
+        sinks: dict[Address, BatchSink] = {}
         for mode in (default, *self.capture_mode):
-            path = self._path(mode)
-            if path not in sinks:
-                sinks[path] = worker.add_sink(self._sink(mode, path))
-            self._opened[mode.name] = Mode(mode, sinks[path])
+            address = self._address(mode)
+            if address not in sinks:
+                sinks[address] = worker.add_sink(self._sink(mode, address))
+            self._opened[mode.name] = Mode(mode, sinks[address])
             _tell(self._opened[mode.name], worker.statistics)
         self._modes = self._opened
 
-    def _path(self, mode: CaptureMode) -> str:
+    def _address(self, mode: CaptureMode) -> Address:
         try:
-            return path_of(mode.db_url)
-        except ValueError:
-            scheme = mode.db_url.partition(":")[0]
-            raise ConfigError(
-                f"{_parameter_of(mode)}: there is no store for {scheme} yet: use sqlite://PATH"
-            ) from None
+            return Address.of(mode.db_url)
+        except ValueError as error:
+            raise ConfigError(f"{_parameter_of(mode)}: {error}") from None
 
-    def _sink(self, mode: CaptureMode, path: str) -> SqliteSink:
+    def _sink(self, mode: CaptureMode, address: Address) -> BatchSink:
         names = self._column_names
         layouts = [
             [column._replace(renamed=names.get(column.key, "")) for column in columns]
             for columns in (SIP_COLUMNS, REPORT_COLUMNS)
         ]
-        return SqliteSink(
+        sink: BatchSink = sink_for(
+            address,
             self.name if mode.name == DEFAULT_MODE else f"{self.name}.{mode.name}",
-            path,
             layouts,
             create_tables=bool(self.create_tables),
             source=_parameter_of(mode),
         )
+        return sink
 
     @hookimpl
     def metrics(self) -> Iterator[tuple[str, dict[str, str], float]]:
@@ -440,7 +444,9 @@ class SipCapture(Plugin):
         number = packet.hep.payload_type or 0
         return REPORT_TABLES.get(number, ("", number))[1]
 
-    def _table(self, packet: Packet, text: str, sink: SqliteSink, codes: bool = True) -> str | None:
+    def _table(
+        self, packet: Packet, text: str, sink: CaptureSink, codes: bool = True
+    ) -> str | None:
         """The table *text* names for this packet; None when it is refused."""
         if not codes and isinstance(text, ConstantText) and is_table_name(text):
             return text
@@ -463,7 +469,7 @@ class SipCapture(Plugin):
         found = template.at(seconds)
         return found if self._may_use(found, sink) else None
 
-    def _may_use(self, name: str, sink: SqliteSink) -> bool:
+    def _may_use(self, name: str, sink: CaptureSink) -> bool:
         """Whether a computed *name* is a table that is there or may be made."""
         small = name.lower()
         if small in sink.tables or small in self._computed:
@@ -524,10 +530,7 @@ def _constant_table(text: str | int) -> str:
 
 def _parameter_of(mode: CaptureMode) -> str:
     """The modparam that names the mode's database; its password is nobody's to see."""
+    url = without_password(mode.db_url)
     if mode.name == DEFAULT_MODE:
-        return f'modparam("sipcapture", "db_url", "{_safe(mode.db_url)}")'
-    return f'modparam("sipcapture", "capture_mode", "{mode.name}=>db_url={_safe(mode.db_url)}…")'
-
-
-def _safe(url: str) -> str:
-    return re.sub(r"://[^/@]*@", "://…@", url)
+        return f'modparam("sipcapture", "db_url", "{url}")'
+    return f'modparam("sipcapture", "capture_mode", "{mode.name}=>db_url={url}…")'

@@ -1,0 +1,352 @@
+"""What sinks for database servers have in common: tables, their shapes, cells that fit, batches.
+
+A record is (table, layout, row) as for SQLite.  A batch is one transaction; its id, when it has
+one, is kept in the same transaction, so that a batch that comes again is not stored again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from homerd.api import BatchSink, Rejected, RetryLater
+from homerd_plugins._homer5 import Cell, Column, Row
+
+log = logging.getLogger("homerd.store")
+
+Record = tuple[str, int, Row]
+
+# 5,000 rows are a transaction of 8 MB; a commit a second costs the server nothing to speak of.
+BATCH_SIZE = 5000
+QUEUE_LIMIT = 100_000
+CONNECT_SECONDS = 5.0
+# A server that takes connections and answers nothing is given up on after this long.
+ANSWER_SECONDS = 60.0
+
+BATCHES = "homerd_batches"
+BATCH_DAYS = 7
+
+AWAY, SHAPE, ROWS = "away", "shape", "rows"  # what an error is about
+
+
+@dataclass(frozen=True, slots=True)
+class ServerColumn:
+    """A column as the server has it.
+
+    width: most characters, 0 for any number.  kind: "text", "integer", "time", "bytes", "other".
+    of: its type as the server calls it.  charset: of text, where the server has several.
+    """
+
+    name: str
+    kind: str
+    width: int = 0
+    nullable: bool = False
+    of: str = ""
+    charset: str = ""
+
+
+class Shape:
+    """How the rows of a layout fit into a table that is there."""
+
+    __slots__ = ("columns", "kept", "layout", "whole")
+
+    def __init__(self, layout: Sequence[Column], there: Sequence[ServerColumn]) -> None:
+        by_name = {column.name.lower(): column for column in there}
+        found = [
+            (index, by_name[column.name.lower()])
+            for index, column in enumerate(layout)
+            if column.name.lower() in by_name
+        ]
+        self.layout = layout
+        self.kept = tuple(index for index, _ in found)
+        self.columns = tuple(column for _, column in found)
+        self.whole = self.kept == tuple(range(len(layout)))
+
+    @property
+    def missing(self) -> list[str]:
+        """Columns of the layout the table does not have."""
+        return [each.name for index, each in enumerate(self.layout) if index not in self.kept]
+
+
+class ServerSink(BatchSink):
+    """Writes batches to a database server.
+
+    layouts: the columns of each kind of row.  tables: lower-case names of those that are there; the
+    loop thread only reads it.  source: what the operator wrote, for messages.
+    truncated: cells cut by column; mended: cells with characters the store cannot hold; replayed:
+    records that a batch which came again brought again.
+    """
+
+    errors: tuple[type[Exception], ...] = ()
+
+    def __init__(
+        self,
+        name: str,
+        layouts: Sequence[Sequence[Column]],
+        *,
+        create_tables: bool = True,
+        source: str = "",
+        where: str = "",
+        batch_size: int = BATCH_SIZE,
+        batch_age: float = 1.0,
+        queue_limit: int = QUEUE_LIMIT,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        super().__init__(name, batch_size=batch_size, batch_age=batch_age, queue_limit=queue_limit)
+        self.layouts = [tuple(layout) for layout in layouts]
+        self.create_tables = create_tables
+        self.source = source
+        self.where = where
+        self.answer_seconds = answer_seconds
+        self.tables: frozenset[str] = frozenset()
+        self.truncated: Counter[str] = Counter()
+        self.mended = 0
+        self.replayed = 0
+        self._shapes: dict[tuple[str, int], Shape] = {}
+        self._has_batches = False
+
+    # What a server's own sink gives
+
+    def open_connection(self) -> None:
+        """Connect; any of `errors` when that fails."""
+        raise NotImplementedError
+
+    def run(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Carry out a statement and give its rows."""
+        raise NotImplementedError
+
+    def names(self) -> list[str]:
+        """The tables that are there."""
+        raise NotImplementedError
+
+    def columns_of(self, table: str) -> list[ServerColumn]:
+        """The columns of *table*, none when it is not there."""
+        raise NotImplementedError
+
+    def make(self, table: str, layout: Sequence[Column]) -> None:
+        """Make *table* with its indexes, unless somebody else does at the same time."""
+        raise NotImplementedError
+
+    def insert(self, table: str, shape: Shape, rows: list[Row]) -> None:
+        """Insert rows, within the transaction; cells fit."""
+        raise NotImplementedError
+
+    def claim(self, batch_id: str) -> bool:
+        """Note *batch_id* within the transaction; False when it is there already."""
+        raise NotImplementedError
+
+    def about(self, error: Exception) -> str:
+        """What *error* is about: the server, the shape of a table, or rows."""
+        raise NotImplementedError
+
+    # What BatchSink asks for
+
+    def connect(self) -> None:
+        """Connect and see which tables there are."""
+        try:
+            self.open_connection()
+            self.tables = frozenset(name.lower() for name in self.names())
+        except self.errors as error:
+            self.close()
+            raise RetryLater(f"{self.source}: {one_line(error)}") from error
+
+    def write(self, batch: list[Record]) -> None:
+        """Insert *batch* in one transaction; all of it or nothing."""
+        groups: dict[tuple[str, int], list[int]] = {}
+        for index, (table, layout, _) in enumerate(batch):
+            groups.setdefault((table, layout), []).append(index)
+        batch_id: str = getattr(self, "batch_id", None) or ""
+        for again in (True, False):
+            try:
+                shapes, refused = self._shapes_of(groups)
+                if not refused:
+                    self._transaction(batch, groups, shapes, batch_id)
+                    return
+            except self.errors as error:
+                what = self.about(error)
+                self._undo()
+                if what == AWAY or (what == SHAPE and not again):
+                    raise RetryLater(f"{self.source}: {one_line(error)}") from error
+                if what == SHAPE:
+                    self._shapes.clear()
+                    self._has_batches = False
+                    self.tables = frozenset()
+                    continue
+                raise Rejected(self._find_refused(batch), one_line(error)) from error
+            reason = next(iter(refused.values()))
+            raise Rejected([index for key in refused for index in groups[key]], reason)
+
+    def close(self) -> None:
+        """Forget what was learned; the connection is the subclass's to close."""
+        self._shapes.clear()
+        self._has_batches = False
+
+    def label(self, record: Record) -> str:
+        """The table."""
+        return record[0]
+
+    def describe(self, record: Record) -> dict[str, Any]:
+        """The table and the row by column; bytes as text, with U+FFFD for what is none."""
+        table, layout, row = record
+        cells = zip(self.layouts[layout], row, strict=True)
+        return {"table": table, "record": {column.name: _shown(cell) for column, cell in cells}}
+
+    # Tables
+
+    def _shapes_of(
+        self, groups: dict[tuple[str, int], list[int]]
+    ) -> tuple[dict[tuple[str, int], Shape], dict[tuple[str, int], str]]:
+        """How each group gets into its table, which is made if need be; why one cannot."""
+        refused: dict[tuple[str, int], str] = {}
+        for key in groups:
+            if key not in self._shapes:
+                try:
+                    self._shapes[key] = self._shape(*key)
+                except _NoTableError as error:
+                    refused[key] = str(error)
+        return self._shapes, refused
+
+    def _shape(self, table: str, layout: int) -> Shape:
+        columns = self.layouts[layout]
+        there = self.columns_of(table)
+        if not there:
+            if not self.create_tables:
+                raise _NoTableError(f'no table "{table}" in {self.where}, and create_tables is 0')
+            self.make(table, columns)
+            log.info("table made table=%s store=%s", table, self.where)
+            there = self.columns_of(table)
+        self.tables |= {table.lower()}
+        shape = Shape(columns, there)
+        if not shape.kept:
+            raise _NoTableError(
+                f'table "{table}" in {self.where} has none of the columns of a message'
+            )
+        if shape.missing:
+            log.warning(
+                "table lacks columns, the others are written table=%s columns=%s",
+                table,
+                ",".join(shape.missing),
+            )
+        return shape
+
+    # A batch
+
+    def _transaction(
+        self,
+        batch: list[Record],
+        groups: dict[tuple[str, int], list[int]],
+        shapes: dict[tuple[str, int], Shape],
+        batch_id: str,
+    ) -> None:
+        if batch_id and not self._has_batches:
+            self.make_batches()
+            self._has_batches = True
+        self.run("BEGIN")
+        if batch_id and not self.claim(batch_id):
+            self.run("ROLLBACK")
+            self.replayed += len(batch)
+            return
+        for key, indices in groups.items():
+            shape = shapes[key]
+            rows = self._fitted(shape, [batch[index][2] for index in indices])
+            self.insert(key[0], shape, rows)
+        self.run("COMMIT")
+
+    def make_batches(self) -> None:
+        """Make the table of batches' ids, and clear it of old ones."""
+        raise NotImplementedError
+
+    def _fitted(self, shape: Shape, rows: list[Row]) -> list[Row]:
+        """*rows* with the columns the table has and cells it can hold."""
+        # Hot path: by column, 2 µs a row of 44 cells; cell by cell would be 10.
+        columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+        return list(
+            zip(
+                *map(self._fitted_column, shape.columns, [columns[at] for at in shape.kept]),
+                strict=True,
+            )
+        )
+
+    def _fitted_column(self, column: ServerColumn, cells: Sequence[Any]) -> Sequence[Any]:
+        if column.kind == "text":
+            if None in cells:
+                cells = ["" if cell is None else cell for cell in cells]
+            kinds = set(map(type, cells))
+            if kinds != {str}:
+                self.mended += sum(isinstance(cell, bytes) for cell in cells)
+                cells = [_as_text(cell) for cell in cells]
+            cells = self.storable(column, cells)
+            if column.width and max(map(len, cells)) > column.width:
+                self.truncated[column.name] += sum(len(cell) > column.width for cell in cells)
+                cells = [cell[: column.width] for cell in cells]
+        elif column.kind == "integer":
+            if None in cells and not column.nullable:
+                cells = [0 if cell is None else cell for cell in cells]
+        else:
+            cells = self.converted(column, cells)
+        return cells
+
+    def storable(self, column: ServerColumn, cells: Sequence[str]) -> Sequence[str]:
+        """*cells* of text without what the store cannot hold."""
+        return cells
+
+    def converted(self, column: ServerColumn, cells: Sequence[Any]) -> Sequence[Any]:
+        """*cells* of a column that is neither text nor number."""
+        return cells
+
+    def _find_refused(self, batch: list[Record]) -> list[int]:
+        """Which records fail when they are inserted without the others, by halves."""
+        refused: list[int] = []
+        waiting = [range(len(batch))]
+        while waiting:
+            part = waiting.pop()
+            try:
+                self.run("BEGIN")
+                for index in part:
+                    table, layout, row = batch[index]
+                    shape = self._shapes.get((table, layout)) or self._shape(table, layout)
+                    self.insert(table, shape, self._fitted(shape, [row]))
+            except self.errors as error:
+                if self.about(error) == AWAY:
+                    self._undo()
+                    raise RetryLater(f"{self.source}: {one_line(error)}") from error
+                if len(part) == 1:
+                    refused.append(part[0])
+                else:
+                    waiting += [part[: len(part) // 2], part[len(part) // 2 :]]
+            self._undo()
+        if not refused:
+            raise RetryLater(f"{self.source}: refused the rows together, took them one by one")
+        return sorted(refused)
+
+    def _undo(self) -> None:
+        try:
+            self.run("ROLLBACK")
+        except self.errors as error:
+            log.debug("rollback failed store=%s error=%s", self.where, one_line(error))
+
+
+class _NoTableError(Exception):
+    """There is no table for a record, and none can be made."""
+
+
+def one_line(error: Exception) -> str:
+    """What a driver says, on one line and without a number pair's brackets."""
+    if len(error.args) == 2 and isinstance(error.args[0], int):
+        return f"{error.args[1]} ({error.args[0]})"
+    lines = str(error).strip().splitlines()
+    return " ".join(line.strip() for line in lines) or type(error).__name__
+
+
+def _as_text(cell: Cell) -> str:
+    """Bytes that are no UTF-8 as Latin-1: each stays one character and can be found again."""
+    if isinstance(cell, bytes):
+        return cell.decode("latin-1")
+    return str(cell)
+
+
+def _shown(cell: Cell) -> str | int | None:
+    return cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell

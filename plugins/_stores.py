@@ -1,0 +1,110 @@
+"""Where rows go, by the scheme of a URL: SQLite, PostgreSQL, MariaDB or MySQL.
+
+URLs are Kamailio's: `driver://user:password@host:port/database`.  The password stands as it is, or
+with `%40` and the like for what is special.  The host may be a socket: `[/run/mysqld/mysqld.sock]`,
+or for PostgreSQL the folder it is in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from homerd_plugins._homer5 import Column
+
+SQLITE, POSTGRES, MYSQL = "sqlite", "postgres", "mysql"
+SCHEMES = {
+    "sqlite": SQLITE,
+    "postgres": POSTGRES,
+    "postgresql": POSTGRES,
+    "mysql": MYSQL,
+    "mariadb": MYSQL,
+}
+_URL = re.compile(
+    r"(?P<scheme>[a-z]+)://(?:(?P<user>[^:@/]*)(?::(?P<password>.*))?@)?"
+    r"(?P<host>\[[^\]]*\]|[^:/@]*)(?::(?P<port>[0-9]{1,5}))?/(?P<database>[^/?]+)(?:\?.*)?",
+    re.I,
+)
+_FORM = "driver://user:password@host:port/database"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A database.
+
+    database: of SQLite the file.  socket: a path, where the host is one.
+    """
+
+    store: str
+    database: str
+    host: str = ""
+    port: int = 0
+    user: str = ""
+    password: str = ""
+    socket: str = ""
+
+    @classmethod
+    def of(cls, url: str) -> Address:
+        """Read a URL; raises ValueError, without the password in it."""
+        scheme, colon, rest = url.strip().partition("://")
+        store = SCHEMES.get(scheme.lower())
+        if not colon:
+            raise ValueError(f"expected {_FORM}")
+        if store is None:
+            raise ValueError(f"there is no store for {scheme}: use sqlite, postgres or mysql")
+        if store == SQLITE:
+            if not rest:
+                raise ValueError('expected "sqlite://" and a file\'s path')
+            return cls(store, rest)
+        found = _URL.fullmatch(url.strip())
+        if found is None:
+            raise ValueError(f"expected {_FORM}")
+        host = unquote(found["host"].strip("[]"))
+        return cls(
+            store,
+            found["database"],
+            "" if host.startswith("/") else host,
+            int(found["port"] or 0),
+            unquote(found["user"] or ""),
+            found["password"] or "",
+            host if host.startswith("/") else "",
+        )
+
+    @property
+    def decoded_password(self) -> str:
+        """The password, if what is special in it was escaped."""
+        return unquote(self.password)
+
+    @property
+    def shown(self) -> str:
+        """The address without user and password."""
+        if self.store == SQLITE:
+            return f"sqlite://{self.database}"
+        port = f":{self.port}" if self.port else ""
+        host = f"[{self.socket}]" if self.socket else self.host
+        return f"{self.store}://{host}{port}/{self.database}"
+
+
+def sink_for(
+    address: Address, name: str, layouts: Sequence[Sequence[Column]], **options: Any
+) -> Any:
+    """The BatchSink that writes rows of *layouts* to *address*; drivers are imported here."""
+    if address.store == SQLITE:
+        from homerd_plugins._sqlite import SqliteSink
+
+        return SqliteSink(name, address.database, layouts, **options)
+    if address.store == POSTGRES:
+        from homerd_plugins._postgres import PostgresSink
+
+        return PostgresSink(name, address, layouts, **options)
+    from homerd_plugins._mysql import MysqlSink
+
+    return MysqlSink(name, address, layouts, **options)
+
+
+def without_password(url: str) -> str:
+    """*url* as it may be shown."""
+    return re.sub(r"://.*@", "://…@", url)
