@@ -79,6 +79,10 @@ _LAYOUTS = {
     0x36: Layout("IDR"),
     0x37: Layout("IRS"),
     0x38: Layout("SGM"),
+    0x40: Layout("LOP"),
+    0x41: Layout("APM"),
+    0x42: Layout("PRI"),
+    0x43: Layout("SDN"),
 }
 
 
@@ -96,7 +100,7 @@ def decode(payload: bytes, kind: int) -> Fields:
 
 
 def decode_isup(data: bytes) -> Fields:
-    """Circuit, message type and the parameters that are known."""
+    """Circuit, message type and the parameters that are known, the first of each."""
     if len(data) < 3:
         raise ValueError("message too short")
     layout = _LAYOUTS.get(data[2])
@@ -108,10 +112,18 @@ def decode_isup(data: bytes) -> Fields:
         "msg_name": layout.name,
     }
     for code, body in _parameters(data[3:], layout):
-        reader = _READERS.get(code)
-        if reader is not None:
-            found |= reader(body)
+        for name, value in _read(code, body).items():
+            found.setdefault(name, value)
     return found
+
+
+def _read(code: int, body: bytes) -> Fields:
+    """What a parameter says; nothing when it is not known, or has a size it cannot have."""
+    reader = _READERS.get(code)
+    try:
+        return {} if reader is None else reader(body)
+    except ValueError:
+        return {}
 
 
 # The layers below
