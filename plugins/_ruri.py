@@ -6,9 +6,20 @@ is read afterwards; what is stored keeps the URI that was received.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from homerd.api import Kind, NameAddr, Packet, PseudoVariable, Uri, Value, parse_uri
+from homerd.api import (
+    Kind,
+    NameAddr,
+    Packet,
+    Parameter,
+    ParameterKind,
+    PseudoVariable,
+    ScriptFunction,
+    Uri,
+    Value,
+    parse_uri,
+)
 
 # Letter in `$ru`, `$oU`, `$nh(d)` … -> that part of a URI; u is the whole.
 _PARTS: dict[str, Callable[[Uri], str | None]] = {
@@ -56,19 +67,52 @@ def set_port(packet: Packet, value: Value) -> None:
     rewrite(packet, port="" if value is None else str(value))
 
 
-def add_parameter(packet: Packet, text: str) -> None:
-    """Add a parameter, `name=value`."""
-    uri = parse_uri(packet.sip.ruri or "")
-    if uri is not None:
-        rewrite(packet, params=f"{uri.params};{text}" if uri.params else text)
-
-
 def _text(uri: Uri) -> str:
     user = f"{uri.user}:{uri.password}@" if uri.password else f"{uri.user}@" if uri.user else ""
     port = f":{uri.port}" if uri.port else ""
     params = f";{uri.params}" if uri.params else ""
     headers = f"?{uri.headers}" if uri.headers else ""
     return f"{uri.scheme}:{user}{uri.host}{port}{params}{headers}"
+
+
+def _set_user_and_password(packet: Packet, text: str) -> None:
+    user, _, password = text.partition(":")
+    rewrite(packet, user=user, password=password)
+
+
+def _set_host_and_port(packet: Packet, text: str) -> None:
+    uri = parse_uri(f"sip:{text}")
+    if uri is not None:
+        rewrite(packet, host=uri.host, port=uri.port)
+
+
+def _user(packet: Packet) -> str:
+    return packet.sip.ruri_user or ""
+
+
+def _prefix(packet: Packet, text: str) -> None:
+    rewrite(packet, user=text + _user(packet))
+
+
+def _strip(packet: Packet, count: int) -> None:
+    rewrite(packet, user=_user(packet)[max(0, count) :])
+
+
+def _strip_tail(packet: Packet, count: int) -> None:
+    user = _user(packet)
+    rewrite(packet, user=user[: len(user) - max(0, count)] if count < len(user) else "")
+
+
+def _userphone(packet: Packet) -> None:
+    uri = parse_uri(packet.sip.ruri or "")
+    if uri is not None and "user=phone" not in uri.params.split(";"):
+        rewrite(packet, params=f"{uri.params};user=phone" if uri.params else "user=phone")
+
+
+def _revert(packet: Packet) -> None:
+    received = packet.sip.received_ruri
+    if received is not None:
+        packet.sip.rewrite_ruri(received)
 
 
 def _destination(packet: Packet) -> str | None:
@@ -124,6 +168,31 @@ def _next_hop_variable() -> PseudoVariable:
         help="Where Kamailio would send the request: $du, else the R-URI; its u(ri), U(ser), "
         "d(omain), p(ort), P (transport).",
     )
+
+
+def functions() -> Iterator[ScriptFunction]:
+    """`seturi()`, `sethost()` … and their long names; text is taken as it is written."""
+    text = Parameter("text", ParameterKind.PLAIN)
+    count = Parameter("count", ParameterKind.NUMBER)
+    changes: list[tuple[str, Callable[..., None], tuple[Parameter, ...], str]] = [
+        ("uri", set_ruri, (text,), "Put *text* in the place of the R-URI."),
+        ("user", set_user, (text,), "Put *text* in the place of the R-URI's user."),
+        ("userpass", _set_user_and_password, (text,), "The same for `user:password`."),
+        ("host", set_host, (text,), "Put *text* in the place of the R-URI's host."),
+        ("port", set_port, (text,), "Put *text* in the place of the R-URI's port."),
+        ("hostport", _set_host_and_port, (text,), "The same for `host:port`."),
+        ("hostporttrans", _set_host_and_port, (text,), "The same for `host:port`."),
+    ]
+    named = [(prefix + name, *rest) for name, *rest in changes for prefix in ("set", "rewrite")]
+    named += [
+        ("prefix", _prefix, (text,), "Put *text* before the R-URI's user."),
+        ("strip", _strip, (count,), "Take characters from the begin of the R-URI's user."),
+        ("strip_tail", _strip_tail, (count,), "Take characters from the end of its user."),
+        ("userphone", _userphone, (), "Add user=phone to the R-URI."),
+        ("revert_uri", _revert, (), "Go back to the R-URI that was received."),
+    ]
+    for name, call, parameters, help in named:
+        yield ScriptFunction(name, call, parameters, returns_none=True, module="core", help=help)
 
 
 def words() -> tuple[PseudoVariable, ...]:

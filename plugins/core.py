@@ -1,6 +1,6 @@
 """core: what every script has without loadmodule: flags, log(), $null, $_s(), $rc, $env().
 
-What only makes sense for a proxy (forward, rewriteuri, force_rport …) is accepted and does nothing.
+What only makes sense for a proxy (forward, force_rport …) is accepted and does nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from homerd.api import (
     pseudo_variable,
     script_function,
 )
-from homerd_plugins import _accepted
+from homerd_plugins import _accepted, _ruri
 
 DEBUG = 3
 
@@ -31,10 +31,6 @@ _NO_OPERATIONS = (
     " add_local_rport/0"
     " set_reply_close/0 set_reply_no_connect/0 set_forward_close/0 set_forward_no_connect/0"
     " exec/1 error/2"
-    " rewriteuri/1 seturi/1 rewritehost/1 sethost/1 rewriteport/1 setport/1 rewriteuser/1"
-    " setuser/1 rewriteuserpass/1 setuserpass/1 rewritehostport/1 sethostport/1"
-    " rewritehostporttrans/1 sethostporttrans/1"
-    " prefix/1 strip/1 strip_tail/1 userphone/0 revert_uri/0"
     " append_branch/0-2 remove_branch/0-1 clear_branches/0"
     " force_send_socket/1 set_advertised_address/1 set_advertised_port/1 udp_mtu_try_proto/1"
     " cfg_select/1-2 cfg_reset/1 avpflags/0-1"
@@ -74,6 +70,7 @@ class Core(Plugin):
             *self._flag_functions("setflag", "resetflag", "isflagset", "flags"),
             *self._flag_functions("setavpflag", "resetavpflag", "isavpflagset", "avpflags"),
             *_accepted.functions(_NO_OPERATIONS, "core"),
+            *_ruri.functions(),
         )
 
     def accepted_module(self, name: str) -> Plugin | None:

@@ -439,3 +439,24 @@ def test_nothing_is_counted_by_method_when_no_script_asks(script, invite):
     runner = script('request_route { xinfo("$stat(rcv_requests)"); }')
     runner.feed(invite)
     assert not runner.worker.engine.tally.requests
+
+
+@pytest.mark.parametrize(
+    ("before", "text", "printed"),
+    [
+        ("", "$(hdr(Via)[9]) [$(avp(x)[*])]", "<null> [<null>]"),
+        ("$avp(x) = 1; $avp(x) = 2;", "[$(avp(x)[*])] [$(avp(x)[5])]", "[2, 1] [<null>]"),
+        ("$avp(x) = 1;", "[$(avp(x)[-1])]", "[<null>]"),
+        ("", "[$(var(nope){s.len})] [$(null{s.len})]", "[1] []"),
+        ("", "[$(ft{s.substr,1,0})] [$(ft{s.substr,-2,1})]", "[t1] [t]"),
+        ("", "$timef(%Q)", "%Q"),
+        ('$var(a) = "a,b,,c";', "[$(var(a){s.select,-1,,})] [$(var(a){s.select,2,,})]", "[c] []"),
+        ('$var(a) = "a,b,,c";', "[$(var(a){s.select,9,,})] [$(var(a){s.count,,})]", "[] [3]"),
+        ('$var(a) = "a,b,,c";', "[$(var(a){s.rm,b})] [$(var(a){s.numeric})]", "[a,,,c] []"),
+        ('$var(a) = "a,b,,c";', "[$(var(a){s.before,,})] [$(var(a){s.after,,})]", "[a] [b,,c]"),
+        ("", "[$(fu{uri.user})] [$(fu{uri.port})] [$(fu{uri.transport})]", "[alice] [] []"),
+        ('$ru = "sip:a@b";', "[$(ru{uri.scheme})] [$(ru{uri.host})]", "[sip] [b]"),
+    ],
+)
+def test_what_kamailio_printed(show, before, text, printed):
+    assert show(text, before=before) == printed
