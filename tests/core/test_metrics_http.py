@@ -239,7 +239,7 @@ def test_what_is_no_http_is_refused_and_the_next_is_served(serve):
 
 def test_an_address_in_use_is_told_with_the_setting(serve):
     endpoint = serve({})
-    with pytest.raises(ConfigError, match="metrics.*in use"):
+    with pytest.raises(ConfigError, match=r"metrics.*in use"):
         Endpoint(Listen("tcp", *endpoint.address, "metrics"), {})
 
 
