@@ -17,6 +17,7 @@ from homerd.api import (
     Plugin,
     RouteName,
     RunState,
+    Statistics,
     Text,
     Value,
     Worker,
@@ -126,6 +127,7 @@ class HttpAsyncClient(Plugin):
         self._worker = worker
         self._state = worker.new_state()
         self.client = HttpClient(running=self.workers * RUNNING_PER_WORKER, limit=self.max_queries)
+        _tell(self.client, worker.statistics)
         if worker.deliver:
             self.client.start()
 
@@ -313,6 +315,18 @@ class HttpAsyncClient(Plugin):
 
     def _is_answered(self) -> bool:
         return self.answer is not None and not self.answer.error
+
+
+def _tell(client: HttpClient, statistics: Statistics) -> None:
+    """Let `$stat` read what became of the requests, under Kamailio's names."""
+    counts = client.counts
+    for name, read in (
+        ("requests", lambda packet: counts.total() + client.open),
+        ("replies", lambda packet: counts["answered"]),
+        ("timeouts", lambda packet: counts["timed_out"]),
+        ("errors", lambda packet: counts.total() - counts["answered"] - counts["timed_out"]),
+    ):
+        statistics.watch("http_async_client", name, read)
 
 
 def _number(text: str) -> int:

@@ -133,6 +133,15 @@ def test_an_answer_runs_its_route_after_the_packet(run, server):
     assert counts(run.worker, "http_async_client") == {"answered": 1}
 
 
+def test_stat_tells_what_became_of_the_requests(run, server, nobody):
+    lines = run(
+        f'http_async_query("{nobody}/", "TOLD"); http_async_query("{server}/", "TOLD");',
+        "route[TOLD] { $var(told) = $var(told) + 1; if ($var(told) == 2)"
+        ' xlog("$stat(requests) $stat(http_async_client:replies) $stat(errors) $stat(timeouts)"); }',
+    )
+    assert lines == ["2 1 1 0"]
+
+
 def test_what_is_asked_is_said_with_http_req_and_used_up(run, server):
     lines = run(
         '$http_req(method) = "PUT"; $http_req(hdr) = "X-A: b"; $http_req(hdr) = "X-C: " + $rm;'
