@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from homerd.api import PosixPattern, Table, compile_posix
 
@@ -25,8 +25,9 @@ class Definition:
     expire_seconds: int = 0
     initial: str | int | None = None
     renew: bool = True
-    bits: int = 0
-    text: str = ""
+    # What a table holds does not depend on these: changing them alone is no change.
+    bits: int = field(default=0, compare=False)
+    text: str = field(default="", compare=False)
 
     @staticmethod
     def from_script(value: str | int) -> Definition:
