@@ -33,13 +33,13 @@ COMPLETENESS = ("complete", "incomplete")
 PRESENTATION = (
     "presentation allowed",
     "presentation restricted",
-    "address not available (Note 1) (national use)",
+    "address not available (national use)",
     "reserved for restriction by the network",
 )
 SCREENING = (
-    "reserved (Note 2)",
+    "reserved",
     "user provided, verified and passed",
-    "reserved (Note 2)",
+    "reserved",
     "network provided",
 )
 
@@ -51,7 +51,7 @@ CATEGORIES = {
     3: "operator, language German",
     4: "operator, language Russian",
     5: "operator, language Spanish",
-    9: "reserved (see ITU-T Recommendation Q.104) (Note) (national use)",
+    9: "reserved (see ITU-T Recommendation Q.104) (national use)",
     10: "ordinary calling subscriber",
     11: "calling subscriber with priority",
     12: "data call (voice band data)",
@@ -277,7 +277,7 @@ CAPABILITIES = {
     0x08: "Unrestricted digital information",
     0x09: "Restricted digital information",
     0x10: "3.1 kHz audio",
-    0x11: "Unrestricted digital information with tones/announcements (Note 2)",
+    0x11: "Unrestricted digital information with tones/announcements",
     0x18: "Video",
 }
 MODES = {0: "Circuit mode", 1: "Packet mode"}
