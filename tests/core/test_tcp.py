@@ -115,7 +115,7 @@ def test_connections_beyond_the_limit_are_closed_at_once(stream):
 def test_a_silent_connection_is_closed(stream):
     stream.connect()
     (connection,) = stream.source.connections
-    stream.source.tick(connection.read_at + 600)
+    stream.source.tick(connection.read_at + 599)
     assert stream.source.closed == {}
     stream.source.tick(connection.read_at + 601)
     assert stream.source.closed == {"idle": 1}
