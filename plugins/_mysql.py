@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 SOCKET = "/run/mysqld/mysqld.sock"
 LAST_TIME = "2038-01-19 03:14:07"  # of TIMESTAMP
 
-ROWS_AT_ONCE = 256
+BYTES, TEXT = "binary", "utf8mb4"  # what literals of a statement are
+_UTF8 = {"utf8mb4", "utf8mb3", "utf8", "", "binary"}
+
+ROWS_AT_ONCE = 500
 # Unless the server takes less.
 STATEMENT_BYTES = 4 << 20
 
@@ -63,6 +66,9 @@ _TYPES = {
 _INDEXED = ("callid", "from_user", "to_user", "ruri_user", "callid_aleg", "date")
 _INTEGERS = {"micro_ts": "bigint", "family": "tinyint"}
 
+# information_schema's spelling of '' and 0: MariaDB's, MySQL's.
+_EMPTY_DEFAULTS = ("''", "", "0", "'0'")
+
 # Cells and rows are parted by these while a whole statement is escaped at once.
 _CELL, _ROW = "\x1f", "\x1e"
 
@@ -78,19 +84,19 @@ class MysqlSink(ServerSink):
         self.errors = (pymysql.MySQLError, OSError, UnicodeError)
         self._connection: Any = None  # a pymysql.Connection
         self._statement_bytes = STATEMENT_BYTES
+        self._literals = TEXT
         self._has_nulls = False  # among the rows that were fitted last
-        self._inserts: dict[Shape, tuple[bytes, str]] = {}
 
     def open_connection(self) -> None:
         """Connect with a session in UTC that cuts nothing in silence."""
         self._connection = connected(self.address, self.answer_seconds)
+        self._literals = TEXT
         ((most,),) = self.run("SELECT @@max_allowed_packet")
         self._statement_bytes = min(STATEMENT_BYTES, int(most) - 1024)
 
     def close(self) -> None:
         """Close the connection."""
         super().close()
-        self._inserts.clear()
         connection, self._connection = self._connection, None
         if connection is not None and connection.open:
             connection.close()
@@ -109,7 +115,7 @@ class MysqlSink(ServerSink):
         """The columns of *table*."""
         rows = self.run(
             "SELECT column_name, data_type, character_maximum_length, is_nullable = 'YES',"
-            " character_set_name FROM information_schema.columns"
+            " character_set_name, column_default FROM information_schema.columns"
             " WHERE table_schema = DATABASE() AND table_name = %s ORDER BY ordinal_position",
             [table],
         )
@@ -122,8 +128,9 @@ class MysqlSink(ServerSink):
                 bool(nullable),
                 kind.lower(),
                 charset or "",
+                default in _EMPTY_DEFAULTS,
             )
-            for name, kind, width, nullable, charset in rows
+            for name, kind, width, nullable, charset, default in rows
         ]
 
     def make(self, table: str, layout: Sequence[Column]) -> None:
@@ -144,20 +151,32 @@ class MysqlSink(ServerSink):
             cursor.execute(f"INSERT IGNORE INTO {BATCHES} (batch) VALUES (%s)", [batch_id])
             return bool(cursor.rowcount)
 
-    def insert(self, table: str, shape: Shape, rows: list[Row]) -> None:
+    def insert(self, table: str, shape: Shape, columns: list[Sequence[Any]]) -> None:
         """INSERT rows, as many in a statement as the server takes."""
-        head, template = self._inserts.get(shape) or self._insert_of(table, shape)
+        # Hot path: of 44 columns a dozen are empty in all rows of a batch.  Without them the server
+        # reads a fifth less: 28 µs a row in place of 33.
+        kept = [
+            at for at, column in enumerate(shape.columns) if not column.empty or any(columns[at])
+        ] or [0]
+        names = ", ".join(quoted(shape.columns[at].name) for at in kept)
+        head = f"INSERT INTO {quoted(table)} ({names}) VALUES (".encode()
+        template = _CELL.join("%s" for _ in kept) + _ROW
+        rows = list(zip(*(columns[at] for at in kept), strict=True))
+        self._speak(shape)
         for start in range(0, len(rows), ROWS_AT_ONCE):
             self._insert(head, template, rows[start : start + ROWS_AT_ONCE])
 
-    def _insert_of(self, table: str, shape: Shape) -> tuple[bytes, str]:
-        names = ", ".join(quoted(column.name) for column in shape.columns)
-        head = f"INSERT INTO {quoted(table)} ({names}) VALUES (".encode()
-        template = _CELL.join("%s" for _ in shape.columns) + _ROW
-        self._inserts[shape] = head, template
-        return head, template
+    def _speak(self, shape: Shape) -> None:
+        """Let literals be what they are: bytes, 28 µs a row in place of 33, or text to convert."""
+        charsets = {column.charset for column in shape.columns if column.kind == "text"}
+        literals = BYTES if charsets <= _UTF8 else TEXT
+        if literals != self._literals:
+            self.run(
+                f"SET character_set_client = {literals}, character_set_connection = {literals}"
+            )
+            self._literals = literals
 
-    def _insert(self, head: bytes, template: str, rows: list[Row]) -> None:
+    def _insert(self, head: bytes, template: str, rows: list[tuple[Any, ...]]) -> None:
         text = "".join([template % row for row in rows])
         cells = template.count(_CELL)
         is_parted = text.count(_CELL) == cells * len(rows) and text.count(_ROW) == len(rows)
@@ -180,7 +199,7 @@ class MysqlSink(ServerSink):
             size = f"a row of {len(values)} bytes, max_allowed_packet is {self._statement_bytes}"
             raise pymysql.err.DataError(TOO_LARGE, size)
 
-    def _fitted(self, shape: Shape, rows: list[Row]) -> list[Row]:
+    def _fitted(self, shape: Shape, rows: list[Row]) -> list[Sequence[Any]]:
         self._has_nulls = False
         return super()._fitted(shape, rows)
 

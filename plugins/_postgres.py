@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from homerd_plugins._homer5 import INTEGER, Column, Row
+from homerd_plugins._homer5 import INTEGER, Column
 from homerd_plugins._serversink import (
     AWAY,
     BATCH_DAYS,
@@ -147,7 +147,7 @@ class PostgresSink(ServerSink):
         )
         return bool(noted)
 
-    def insert(self, table: str, shape: Shape, rows: list[Row]) -> None:
+    def insert(self, table: str, shape: Shape, columns: list[Sequence[Any]]) -> None:
         """COPY rows."""
         names = ", ".join(quoted(column.name) for column in shape.columns)
         binary = all(column.kind != "other" for column in shape.columns)
@@ -159,7 +159,7 @@ class PostgresSink(ServerSink):
             if binary:
                 copy.set_types([_wire_type(column) for column in shape.columns])
             write_row = copy.write_row
-            for row in rows:
+            for row in zip(*columns, strict=True):
                 write_row(row)
 
     def storable(self, column: ServerColumn, cells: Sequence[str]) -> Sequence[str]:

@@ -145,6 +145,28 @@ def test_a_table_that_is_there_keeps_its_shape_and_its_widths(sink, server):
     assert server.rows("SELECT * FROM mine") == [("messa", "call", None, 7)]
 
 
+def test_other_character_sets_of_mysql_hold_what_they_can(sink, mariadb):
+    mariadb.rows("CREATE TABLE old (callid varchar(20)) CHARSET latin1")
+    mariadb.rows("CREATE TABLE older (callid varchar(20)) CHARSET utf8mb3")
+    url = mariadb.url("mysql")
+    one = sink(url=url)
+    one.write([sip_record("t", callid="Ü😀"), sip_record("old", callid="Ü😀")])
+    one.write([sip_record("older", callid="Ü😀"), sip_record("t", callid="ß")])
+    assert mariadb.rows("SELECT callid FROM t ORDER BY id") == [("Ü😀",), ("ß",)]
+    assert mariadb.rows("SELECT callid FROM old UNION SELECT callid FROM older") == [
+        ("Ü?",),
+        ("Ü\ufffd",),
+    ]
+
+
+def test_a_clock_that_timestamp_cannot_hold_is_cut_and_counted(sink, mariadb):
+    one = sink(url=mariadb.url("mysql"))
+    one.write([sip_record("t", date="2106-02-07 06:28:15"), sip_record("t")])
+    found = mariadb.rows("SELECT CAST(date AS char) FROM t ORDER BY id")
+    assert found == [("2038-01-19 03:14:07",), ("2026-01-01 00:00:00",)]
+    assert one.truncated == {"date": 1}
+
+
 def test_a_table_for_something_else_is_refused_and_the_rest_can_be_written(sink, server):
     server.rows("CREATE TABLE kv (k varchar(5))")
     one = sink()
