@@ -1,10 +1,21 @@
-"""What holds for all tests."""
+"""What holds for all tests, and the fixtures they share: the servers."""
 
 from __future__ import annotations
 
 import os
 
 from hypothesis import settings
+from metric_servers import influx_v1, victoria_metrics
+from servers import mariadb, mariadb_server, postgres, postgres_server
+
+__all__ = [
+    "influx_v1",
+    "mariadb",
+    "mariadb_server",
+    "postgres",
+    "postgres_server",
+    "victoria_metrics",
+]
 
 # No example has a deadline, as machines differ; where the outcome decides what lands, the examples
 # are the same each time.

@@ -1,0 +1,151 @@
+"""Real metric stores for tests, as tests/servers.py has databases.
+
+A server listens on a free port of 127.0.0.1 and keeps its data in a folder of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from servers import START_SECONDS, free_port, missing
+
+
+class MetricServer:
+    """A server's process and its folder."""
+
+    package = program = ping = ""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        """The server's command line."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with (self.folder / "log").open("ab") as output:
+            self.process = subprocess.Popen(
+                self.command(), stdout=output, stderr=output, cwd=self.folder
+            )
+        until = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"{self.package}: {(self.folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Have it end."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(60)
+
+    def get(self, path: str, **query: str) -> Any:
+        """What it answers, read as JSON lines when it is several."""
+        with urllib.request.urlopen(f"{self.url}{path}?{urlencode(query)}", timeout=10) as answer:
+            lines = [json.loads(line) for line in answer.read().splitlines() if line.strip()]
+        return lines[0] if len(lines) == 1 else lines
+
+    def _answers(self) -> bool:
+        try:
+            urllib.request.urlopen(self.url + self.ping, timeout=2).close()
+        except (OSError, urllib.error.URLError):
+            return False
+        return True
+
+
+class VictoriaMetrics(MetricServer):
+    """Takes the v2 API of InfluxDB; keeps numbers only."""
+
+    package, program, ping = "victoria-metrics", "victoria-metrics", "/health"
+
+    def command(self) -> list[str]:
+        return [
+            self.program,
+            f"-storageDataPath={self.folder / 'data'}",
+            f"-httpListenAddr=127.0.0.1:{self.port}",
+            "-retentionPeriod=100y",
+            "-search.latencyOffset=0s",
+        ]
+
+    def series(self, match: str) -> list[tuple[dict[str, str], list[float], list[int]]]:
+        """Labels, values and milliseconds of what matches."""
+        self.get("/internal/force_flush")
+        found = self.get("/api/v1/export", **{"match[]": match})
+        lines = found if isinstance(found, list) else [found]
+        return sorted(
+            ((each["metric"], each["values"], each["timestamps"]) for each in lines),
+            key=lambda item: sorted(item[0].items()),
+        )
+
+
+class InfluxV1(MetricServer):
+    """InfluxDB 1.6, which has no v2 API."""
+
+    package, program, ping = "influxdb", "influxd", "/ping"
+
+    def command(self) -> list[str]:
+        data = self.folder / "data"
+        (self.folder / "influxdb.conf").write_text(
+            "reporting-disabled = true\n"
+            f'bind-address = "127.0.0.1:{free_port()}"\n'
+            f'[meta]\n  dir = "{data / "meta"}"\n'
+            f'[data]\n  dir = "{data / "data"}"\n  wal-dir = "{data / "wal"}"\n'
+            f'[http]\n  bind-address = "127.0.0.1:{self.port}"\n  log-enabled = false\n'
+            "[monitor]\n  store-enabled = false\n"
+        )
+        return [self.program, "-config", str(self.folder / "influxdb.conf")]
+
+    def rows(self, query: str, db: str = "homer") -> list[dict[str, Any]]:
+        """What a query gives, times in microseconds."""
+        answer = self.get("/query", db=db, q=query, epoch="u")
+        return [
+            dict(zip(series["columns"], values, strict=True))
+            for series in answer["results"][0].get("series", [])
+            for values in series["values"]
+        ]
+
+
+@contextlib.contextmanager
+def running(kind: type[MetricServer]) -> Iterator[Any]:
+    """A server that is gone afterwards, with its folder."""
+    if shutil.which(kind.program) is None:
+        missing(kind.package)
+    folder = Path(tempfile.mkdtemp(prefix=f"{kind.package}-"))
+    server = kind(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def victoria_metrics() -> Iterator[VictoriaMetrics]:
+    """VictoriaMetrics for the tests of a module; what they write has names of its own."""
+    with running(VictoriaMetrics) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def influx_v1() -> Iterator[InfluxV1]:
+    """InfluxDB 1 for the tests of a module."""
+    with running(InfluxV1) as server:
+        yield server
