@@ -133,14 +133,57 @@ def test_a_refusal_that_names_no_record_refuses_them_all(start, indices):
     assert (sink.written, sink.rejected, balance(sink)) == (0, 5, 5)
 
 
-def test_a_fault_of_the_driver_costs_the_batch_and_not_the_thread(start, caplog):
-    sink = start(Store(ZeroDivisionError("driver"), batch_size=5))
+class Picky(Store):
+    """Fails on a batch with one of the records in *bad*, as a driver does: the whole of it."""
+
+    def __init__(self, bad, **options):
+        super().__init__(**options)
+        self.bad = set(bad)
+        self.ids = []
+
+    def write(self, batch):
+        self.ids.append(self.batch_id)
+        for record in batch:
+            if record in self.bad:
+                raise ZeroDivisionError(f"driver: {record}")
+        super().write(batch)
+
+
+@pytest.mark.parametrize("bad", [[], [0], [7], [99], [13, 14], [0, 50, 99]])
+def test_a_record_at_fault_is_found_and_the_others_written(start, bad, caplog):
+    sink = start(Picky(bad, batch_size=100))
+    fill(sink, 100)
+    assert sink.flush(LONG)
+    assert sorted(sink.rows) == [number for number in range(100) if number not in bad]
+    assert (sink.written, sink.rejected) == (100 - len(bad), len(bad))
+    assert sink.lost == ({"write_failed": len(bad)} if bad else {})
+    assert len(sink.ids) == len(set(sink.ids))
+    assert ("ZeroDivisionError: driver" in caplog.text) == bool(bad)
+    assert caplog.text.count("Traceback") == bool(bad)
+
+
+def test_a_store_that_fails_on_everything_is_not_asked_for_each_record(start):
+    sink = start(Picky(range(1000), batch_size=1000))
+    fill(sink, 1000)
+    assert sink.flush(LONG)
+    assert (sink.written, sink.rejected, balance(sink)) == (0, 1000, 1000)
+    assert len(sink.ids) < 100
+
+
+def test_a_batch_has_one_id_however_often_it_is_tried(start):
+    class Trying(Picky):
+        def write(self, batch):
+            super().write(batch)
+
+    sink = start(Trying([]))
+    sink.answers = [RetryLater("away"), Rejected([0], "no"), None]
     fill(sink, 5)
     assert sink.flush(LONG)
-    fill(sink, 5)
+    sink.add(5)
     assert sink.flush(LONG)
-    assert (sink.written, sink.rejected, sink.lost) == (5, 5, {"write_failed": 5})
-    assert "ZeroDivisionError" in caplog.text
+    first, second, third, other = sink.ids
+    assert first == second == third != other
+    assert sink.batch_id == ""
 
 
 def test_the_oldest_batch_is_dropped_when_the_queue_is_full(start, caplog):
