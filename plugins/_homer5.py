@@ -317,7 +317,7 @@ def report_row(
     return (
         settings.date(micro_ts // 1_000_000),
         micro_ts,
-        _storable(correlation_id.partition("\0")[0]),
+        storable(correlation_id.partition("\0")[0]),
         frame.src_ip,
         frame.src_port,
         frame.dst_ip,
@@ -326,7 +326,7 @@ def report_row(
         frame.family or None,
         kind,
         node(frame, settings),
-        _text_or_bytes(frame.payload) if data is None else _storable(data),
+        _text_or_bytes(frame.payload) if data is None else storable(data),
     )
 
 
@@ -418,7 +418,7 @@ def _cleaned(row: Row, sip: SipMessage, settings: Settings) -> Row:
     message = _text_or_bytes(sip.raw)
     if isinstance(message, str) and "\0" not in message:
         return row
-    cells = tuple(_storable(cell) if isinstance(cell, str) else cell for cell in row)
+    cells = tuple(storable(cell) if isinstance(cell, str) else cell for cell in row)
     at = _MESSAGE
     if isinstance(message, bytes) or cells[:at] != row[:at] or cells[at + 1 :] != row[at + 1 :]:
         settings.cleaned += 1
@@ -435,7 +435,7 @@ def _text_or_bytes(data: bytes) -> Cell:
         return data
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """*text* with U+FFFD where bytes were no UTF-8 or a NUL stood."""
     if not text.isascii():
         text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

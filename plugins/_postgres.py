@@ -6,15 +6,20 @@ and psycopg's executemany() many times that (tests/bench/bench_server.py).
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import functools
+import logging
 import os
 import socket
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from homerd_plugins import _homer7
 from homerd_plugins._homer5 import INTEGER, Column
 from homerd_plugins._serversink import (
     AWAY,
@@ -31,6 +36,11 @@ from homerd_plugins._serversink import (
 
 if TYPE_CHECKING:
     from homerd_plugins._stores import Address
+
+log = logging.getLogger("homerd.store")
+
+# Rows of Homer 7 that are older or newer have no partition of their own.
+PAST_SECONDS, FUTURE_SECONDS = 31 * 86400, 2 * 86400
 
 # SQLSTATEs by their beginning.  A missing table, column or partition, and a table that is there by
 # now (two writers made it); a row's data; what is left is the server's or the operator's affair.
@@ -70,6 +80,7 @@ class PostgresSink(ServerSink):
         # ValueError: NUL in text, where nobody looked
         self.errors = (psycopg.Error, UnicodeError, ValueError)
         self._connection: Any = None  # a psycopg.Connection
+        self._partitions: set[str] = set()
 
     def open_connection(self) -> None:
         """Connect with a session in UTC."""
@@ -88,6 +99,7 @@ class PostgresSink(ServerSink):
     def close(self) -> None:
         """Close the connection."""
         super().close()
+        self._partitions.clear()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -127,6 +139,42 @@ class PostgresSink(ServerSink):
         for statement in ddl(table, layout):
             self.run(statement)
         self.run("COMMIT")
+
+    def prepare(self, batch: list[Record], groups: dict[tuple[str, int], list[int]]) -> None:
+        """Make partitions that rows of Homer 7 need; those of odd clocks go to the default one."""
+        now = int(time.time())
+        for (table, layout), indices in groups.items():
+            if self.layouts[layout] != _homer7.COLUMNS:
+                continue
+            hours = Counter(batch[index][2][1][:13] for index in indices)  # type: ignore[index]
+            for hour, count in hours.items():
+                at = _seconds(hour)
+                if -PAST_SECONDS <= at - now <= FUTURE_SECONDS:
+                    self.make_partition(table, at)
+                else:
+                    self.odd_clocks += count
+
+    def make_partition(self, table: str, seconds: int) -> None:
+        """Make the partition of *table* that holds a time, unless there is one."""
+        import psycopg
+
+        name, *bounds = _homer7.partition(table.lower(), seconds)
+        if name in self._partitions:
+            return
+        if not self.run("SELECT to_regclass(%s)", [name])[0][0]:
+            try:
+                self.run("BEGIN")
+                self.run(_LOCK)
+                for statement in _homer7.partition_ddl(table.lower(), name, (bounds[0], bounds[1])):
+                    self.run(statement)
+                self.run("COMMIT")
+                log.info("partition made partition=%s store=%s", name, self.where)
+            except psycopg.Error as error:
+                self._undo()
+                # Others' partitions overlap it, or the default one has rows of it already.
+                if error.sqlstate not in ("42P17", "23514", "42P07", "42809"):
+                    raise
+        self._partitions.add(name)
 
     def make_batches(self) -> None:
         """Make the table of batches' ids, and clear it of old ones."""
@@ -266,7 +314,11 @@ def quoted(name: str) -> str:
 
 
 def ddl(table: str, columns: Sequence[Column]) -> Iterator[str]:
-    """The statements that make *table* of Homer 5 and its indexes."""
+    """The statements that make *table* and its indexes."""
+    if columns == _homer7.COLUMNS:
+        yield _homer7.ddl(table.lower())
+        yield from _homer7.partition_ddl(table.lower(), f"{table.lower()}_default", None)
+        return
     cells = ", ".join(f"{quoted(column.name)} {_type(column)}" for column in columns)
     names = {column.key: quoted(column.name) for column in columns}
     yield (
@@ -304,6 +356,12 @@ def _type(column: Column) -> str:
 def _wire_type(column: ServerColumn) -> str:
     """The type that COPY is told: all text goes as text."""
     return "text" if column.kind == "text" else column.of
+
+
+@functools.lru_cache(4096)
+def _seconds(hour: str) -> int:
+    """`YYYY-MM-DD HH` in seconds since 1970."""
+    return calendar.timegm(time.strptime(hour, "%Y-%m-%d %H"))
 
 
 @functools.lru_cache(4096)  # thousands of packets share a second

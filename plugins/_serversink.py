@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,8 @@ class ServerSink(BatchSink):
     layouts: the columns of each kind of row.  tables: lower-case names of those that are there; the
     loop thread only reads it.  source: what the operator wrote, for messages.
     truncated: cells cut by column; mended: cells with characters the store cannot hold; replayed:
-    records that a batch which came again brought again.
+    records that a batch which came again brought again; odd_clocks: rows of a time that has no
+    partition of its own.
     """
 
     errors: tuple[type[Exception], ...] = ()
@@ -107,6 +108,7 @@ class ServerSink(BatchSink):
         self.truncated: Counter[str] = Counter()
         self.mended = 0
         self.replayed = 0
+        self.odd_clocks = 0
         self._shapes: dict[tuple[str, int], Shape] = {}
         self._has_batches = False
 
@@ -131,6 +133,9 @@ class ServerSink(BatchSink):
     def make(self, table: str, layout: Sequence[Column]) -> None:
         """Make *table* with its indexes, unless somebody else does at the same time."""
         raise NotImplementedError
+
+    def prepare(self, batch: list[Record], groups: dict[tuple[str, int], list[int]]) -> None:
+        """Make what tables that are there still lack for *batch*."""
 
     def insert(self, table: str, shape: Shape, columns: list[Sequence[Any]]) -> None:
         """Insert rows, within the transaction.
@@ -168,6 +173,7 @@ class ServerSink(BatchSink):
             try:
                 shapes, refused = self._shapes_of(groups)
                 if not refused:
+                    self.prepare(batch, groups)
                     self._transaction(batch, groups, shapes, batch_id)
                     return
             except self.errors as error:
@@ -198,6 +204,15 @@ class ServerSink(BatchSink):
         table, layout, row = record
         cells = zip(self.layouts[layout], row, strict=True)
         return {"table": table, "record": {column.name: _shown(cell) for column, cell in cells}}
+
+    def samples(self) -> Iterator[tuple[str, dict[str, str], float]]:
+        """What was done to rows to make them fit."""
+        labels = {"sink": self.name}
+        for column, count in self.truncated.items():
+            yield "homerd_sipcapture_truncated_total", labels | {"column": column}, count
+        yield "homerd_sipcapture_mended_cells_total", labels, self.mended
+        yield "homerd_sipcapture_replayed_total", labels, self.replayed
+        yield "homerd_sipcapture_odd_clocks_total", labels, self.odd_clocks
 
     # Tables
 

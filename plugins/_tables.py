@@ -15,6 +15,7 @@ from homerd_plugins._homer5 import is_table_name
 
 HASH_SOURCES = ("call_id", "from_user", "to_user")
 MT_MODES = ("rand", "hash", "round_robin")
+SCHEMAS = HOMER5, HOMER7 = "homer5", "homer7"
 
 # strftime code -> for how many seconds what it gives stays the same
 _CODES = {"Y": 86400, "m": 86400, "d": 86400, "j": 86400, "U": 86400, "H": 3600, "M": 60, "S": 1}
@@ -48,10 +49,22 @@ class HashSource:
         return cls(str(text))
 
 
+class Schema:
+    """`schema`: the layout of tables, `homer5` or `homer7`."""
+
+    @classmethod
+    def from_script(cls, text: str | int) -> str:
+        """Read modparam's `schema`."""
+        if text not in SCHEMAS:
+            raise ValueError(f'expected one of {listed(SCHEMAS)}, got "{text}"')
+        return str(text)
+
+
 @dataclass(frozen=True, slots=True)
 class CaptureMode:
     """A store and its tables under a name that sip_capture() may choose.
 
+    schema: of its rows; "" for that of the module.
     hash_source: None when the mode says `hash` and not of what.
     """
 
@@ -60,19 +73,25 @@ class CaptureMode:
     tables: tuple[str, ...]
     choice: Choice
     hash_source: HashSource | None
+    schema: str = ""
 
     @classmethod
     def from_script(cls, text: str | int) -> CaptureMode:
-        """Read `NAME=>db_url=…;table_name=a|b;mt_mode=…;hash_source=…`."""
+        """Read `NAME=>db_url=…;table_name=a|b;mt_mode=…;hash_source=…;schema=…`."""
         name, arrow, rest = str(text).partition("=>")
         if not arrow or not name.strip():
             raise ValueError('expected "NAME=>db_url=…;table_name=…;mt_mode=…"')
         settings: dict[str, str] = {}
         for item in rest.split(";"):
             key, _, value = item.strip().partition("=")
-            if key not in ("db_url", "table_name", "mt_mode", "hash_source", ""):
+            if key not in ("db_url", "table_name", "mt_mode", "hash_source", "schema", ""):
                 raise ValueError(f'capture mode "{name.strip()}" has no setting "{key}"')
             settings[key] = value.strip()
+        schema = settings.get("schema", "")
+        if schema:
+            Schema.from_script(schema)
+        if schema == HOMER7:  # tables follow from the packets
+            settings = {"table_name": "sip_capture", "mt_mode": "rand"} | settings
         missing = [key for key in ("db_url", "table_name", "mt_mode") if not settings.get(key)]
         if missing:
             raise ValueError(f'capture mode "{name.strip()}" lacks {listed(missing)}')
@@ -83,6 +102,7 @@ class CaptureMode:
             table_names(settings["table_name"]),
             Choice.from_script(settings["mt_mode"]),
             HashSource.from_script(source) if source else None,
+            schema,
         )
 
 
@@ -137,10 +157,11 @@ class CaptureSink(Protocol):
 class Mode:
     """A capture mode at work: its sink, its tables, how one is chosen, what it captured."""
 
-    __slots__ = ("choose", "name", "replies", "requests", "sink")
+    __slots__ = ("choose", "is_homer7", "name", "replies", "requests", "sink")
 
     def __init__(self, mode: CaptureMode, sink: CaptureSink) -> None:
         self.name = mode.name
+        self.is_homer7 = mode.schema == HOMER7
         self.sink = sink
         self.requests = 0
         self.replies = 0

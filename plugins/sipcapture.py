@@ -1,4 +1,4 @@
-"""The module "sipcapture": SIP messages and reports into the tables of Homer 5.
+"""The module "sipcapture": SIP messages and reports into the tables of Homer 5 or 7.
 
 A table that the script names itself is made when it is missing.  A name that the script puts
 together at run time may hold what came from the network: such a table is made only if it is one of
@@ -7,6 +7,7 @@ Homer's or ends in a number, as rotation names them, and at most COMPUTED_TABLES
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 import time
@@ -48,13 +49,26 @@ from homerd_plugins._homer5 import (
     report_row,
     sip_row,
 )
-from homerd_plugins._stores import Address, sink_for, without_password
+from homerd_plugins._homer7 import COLUMNS as HOMER7_COLUMNS
+from homerd_plugins._homer7 import (
+    TYPES,
+    homer7_report_row,
+    homer7_row,
+    is_homer7_table,
+    table_of_sip,
+    table_of_type,
+)
+from homerd_plugins._serversink import ServerSink
+from homerd_plugins._stores import POSTGRES, Address, sink_for, without_password
 from homerd_plugins._tables import (
+    HOMER5,
+    HOMER7,
     CaptureMode,
     CaptureSink,
     Choice,
     HashSource,
     Mode,
+    Schema,
     TableName,
     Tables,
     listed,
@@ -66,7 +80,7 @@ ENTRY_EVENT = "sipcapture:request"
 MAIN_ROUTE = ("", "sip")  # hep_route that means none of its own
 DEFAULT_MODE = "default"
 COMPUTED_TABLES = 1000
-SIP, REPORT = 0, 1  # the sink's layouts
+SIP, REPORT, SEVEN = 0, 1, 2  # the sink's layouts
 
 # (int)(atof(value) * atoi(factor)): as much of the text as is a number
 _FLOAT = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,4})?)", re.I | re.A)
@@ -76,7 +90,7 @@ _COMPRESSED = 0x10  # the chunk of a packed payload; $hep(0x00f) gives it unpack
 
 
 class SipCapture(Plugin):
-    """Stores SIP messages and reports in the tables of Homer 5."""
+    """Stores SIP messages and reports in the tables of Homer 5, or of Homer 7."""
 
     name = "sipcapture"
 
@@ -90,6 +104,11 @@ class SipCapture(Plugin):
     )
     mt_mode = ModParam(Choice, Choice("rand"), help="choice among several tables")
     hash_source = ModParam(HashSource, HashSource("call_id"), help="what mt_mode hash is taken of")
+    schema = ModParam(
+        Schema,
+        HOMER5,
+        help="homer5: a column for each header; homer7: tables hep_proto_… for homer-app",
+    )
     capture_mode = ModParam(CaptureMode, many=True, help="a further store and its tables")
     capture_on = ModParam(int, 0, reloadable=True, help="1: the capture functions store")
     hep_capture_on = ModParam(int, 0, reloadable=True, help="1: HEP packets are accepted")
@@ -276,7 +295,8 @@ class SipCapture(Plugin):
             return PacketPolicy(entry_route=self.hep_route)
         if self.nonsip_hook:
             return PacketPolicy(entry_event=ENTRY_EVENT)  # whatever hep_capture_on says
-        handlers = dict.fromkeys(REPORT_TABLES, self._store_report)
+        types = TYPES if self.schema == HOMER7 else tuple(REPORT_TABLES)
+        handlers = dict.fromkeys(types, self._store_report)
         return PacketPolicy(bool(self.hep_capture_on), handlers=handlers)
 
     @hookimpl
@@ -284,17 +304,28 @@ class SipCapture(Plugin):
         """Open a sink for each database."""
         if not self.capture_on:
             return
-        default = CaptureMode(
-            DEFAULT_MODE, self.db_url, self.table_name, self.mt_mode, self.hash_source
-        )
         sinks: dict[Address, BatchSink] = {}
-        for mode in (default, *self.capture_mode):
+        for mode in self._all_modes():
             address = self._address(mode)
+            if mode.schema == HOMER7 and address.store != POSTGRES:
+                raise ConfigError(
+                    f"{_parameter_of(mode)}: schema homer7 is for PostgreSQL: postgres://…"
+                )
             if address not in sinks:
                 sinks[address] = worker.add_sink(self._sink(mode, address))
             self._opened[mode.name] = Mode(mode, sinks[address])
             _tell(self._opened[mode.name], worker.statistics)
         self._modes = self._opened
+
+    def _all_modes(self) -> list[CaptureMode]:
+        """That of the module parameters and the others, each with its schema."""
+        default = CaptureMode(
+            DEFAULT_MODE, self.db_url, self.table_name, self.mt_mode, self.hash_source
+        )
+        return [
+            dataclasses.replace(mode, schema=mode.schema or self.schema)
+            for mode in (default, *self.capture_mode)
+        ]
 
     def _address(self, mode: CaptureMode) -> Address:
         try:
@@ -308,6 +339,7 @@ class SipCapture(Plugin):
             [column._replace(renamed=names.get(column.key, "")) for column in columns]
             for columns in (SIP_COLUMNS, REPORT_COLUMNS)
         ]
+        layouts.append(list(HOMER7_COLUMNS))
         sink: BatchSink = sink_for(
             address,
             self.name if mode.name == DEFAULT_MODE else f"{self.name}.{mode.name}",
@@ -329,6 +361,9 @@ class SipCapture(Plugin):
         for field, count in self.settings.bad.items():
             yield "homerd_sipcapture_unreadable_total", {"field": field}, count
         yield "homerd_sipcapture_mended_rows_total", {}, self.settings.cleaned
+        for sink in {mode.sink.name: mode.sink for mode in self._opened.values()}.values():
+            if isinstance(sink, ServerSink):
+                yield from sink.samples()
         yield "homerd_sipcapture_computed_tables", {}, len(self._computed)
 
     # The script's words
@@ -340,12 +375,15 @@ class SipCapture(Plugin):
 
         table: strftime codes in it are those of the packet's time, in UTC.  A table that is
         missing is made; one whose name the script computes only if it ends in a number or is one
-        of Homer's.  Without a table, that of the module parameters.
+        of Homer's.  Without a table, that of the module parameters.  In the schema homer7 it is
+        that of the message's method, unless the script names one that begins with hep_proto_.
         mode: a capture_mode, which has its own database.
         """
         chosen = self._modes.get(mode)
         if chosen is None:
             return self._refuse("capture_off")
+        if chosen.is_homer7:
+            return self._capture_homer7(packet, table, chosen)
         name = chosen.choose(packet) if table is None else self._table(packet, table, chosen.sink)
         if name is None:
             return False
@@ -358,6 +396,17 @@ class SipCapture(Plugin):
             chosen.replies += 1
         packet.effects.append((chosen.sink, (name, SIP, row)))
         return True
+
+    def _capture_homer7(self, packet: Packet, table: str | None, mode: Mode) -> bool:
+        row = homer7_row(packet, self.settings)
+        if row is None:
+            return self._refuse("not_sip")
+        if packet.sip.is_request:
+            mode.requests += 1
+        else:
+            mode.replies += 1
+        name = table if table is not None and is_homer7_table(table) else table_of_sip(packet)
+        return packet.emit(mode.sink, (name, SEVEN, row))
 
     @script_function
     def report_capture(
@@ -375,11 +424,19 @@ class SipCapture(Plugin):
         mode = self._modes.get(DEFAULT_MODE)
         if mode is None:
             return self._refuse("capture_off")
-        name = self._table(packet, table, mode.sink, codes=False)
+        name: str | None
+        if mode.is_homer7:
+            named = is_homer7_table(table)
+            name = table if named else table_of_type(packet.hep.payload_type or 0)
+        else:
+            name = self._table(packet, table, mode.sink, codes=False)
         if name is None:
             return False
         whole = data in ("", "report_capture") or (self._opensips and data == "1")
         known = None if whole else data
+        if mode.is_homer7:
+            seven = homer7_report_row(packet, self.settings, correlation_id or None, known)
+            return packet.emit(mode.sink, (name, SEVEN, seven))
         kind = self._report_kind(packet)
         row = report_row(packet, self.settings, kind, correlation_id or None, known)
         return packet.emit(mode.sink, (name, REPORT, row))
@@ -429,10 +486,18 @@ class SipCapture(Plugin):
         if mode is None:
             self._refuse("capture_off")
             return
+        number = packet.frame.payload_type or 0
+        if mode.is_homer7:
+            seven = homer7_report_row(packet, self.settings)
+            if seven[0]:
+                packet.emit(mode.sink, (table_of_type(number), SEVEN, seven))
+            else:
+                self._refuse("no_correlation_id")
+            return
         if not packet.frame.correlation_id:
             self._refuse("no_correlation_id")
             return
-        table, kind = REPORT_TABLES[packet.frame.payload_type or 0]
+        table, kind = REPORT_TABLES[number]
         packet.emit(mode.sink, (table, REPORT, report_row(packet, self.settings, kind)))
 
     def _report_kind(self, packet: Packet) -> int:
