@@ -12,6 +12,15 @@ from typing import Any
 from homerd.core import control
 
 _WIDTH = 34
+# Of a sink, shown when there are any: by key what they are called.
+_SELDOM = {
+    "recovered": "of earlier runs",
+    "quarantined": "in quarantine",
+    "not_quarantined": "not in quarantine",
+    "not_packed": "not for the spool",
+    "torn": "batches cut short",
+    "spool_bytes": "bytes on disk",
+}
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -60,9 +69,14 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
     for name, sink in status["sinks"].items():
         yield ""
         yield f"sink {name} {sink['where']}".rstrip()
-        for key in ("added", "written", "queued", "rejected", "dropped", "retries"):
+        for key in ("added", "written", "queued", "spooled", "rejected", "dropped", "retries"):
             yield _line(f"  {key}", sink[key])
         yield from _block("  lost", sink["lost"])
+        for key, label in _SELDOM.items():
+            if sink[key]:
+                yield _line(f"  {label}", sink[key])
+    yield ""
+    yield from _ledger(status["ledger"])
 
 
 def _reload(status: Mapping[str, Any]) -> Iterator[str]:
@@ -76,6 +90,23 @@ def _reload(status: Mapping[str, Any]) -> Iterator[str]:
     yield f"reload    {last['result']} {_moment(last['at'])} ({last['why']}; {counts}){said}"
     for line in last["diagnostics"].splitlines() if last["result"] == "refused" else ():
         yield f"          {line}"
+
+
+def _ledger(ledger: Mapping[str, Any]) -> Iterator[str]:
+    """One line when every sum adds up; each that does not."""
+    if not ledger["difference"]:
+        yield "ledger    balances: every packet and every record is accounted for"
+        return
+    parts = {name: ledger[name] for name in ("sources", "packets", "fates")}
+    parts |= {f"sink {name}": part for name, part in ledger["sinks"].items()}
+    for name, part in parts.items():
+        if part["difference"]:
+            sides = (_sums(part[side]) for side in ("in", "out"))
+            yield f"ledger    {name}: {part['difference']:+,} between {' and '.join(sides)}"
+
+
+def _sums(side: Mapping[str, int]) -> str:
+    return " + ".join(f"{name} {count:,}" for name, count in side.items())
 
 
 def _moment(seconds: float) -> str:

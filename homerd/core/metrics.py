@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from homerd.core.ledger import ledger
 from homerd.core.tcp import TcpSource
 from homerd.core.udp import UdpSource
 
@@ -21,7 +22,7 @@ def snapshot(worker: Worker) -> dict[str, Any]:
     for sink in worker.sinks:
         stored.update(sink.stored)
     reloads = worker.reloads
-    return {
+    counters = {
         "uptime_seconds": round(worker.uptime_seconds, 1),
         "script": worker.script_name,
         "digest": engine.script.digest,
@@ -35,6 +36,7 @@ def snapshot(worker: Worker) -> dict[str, Any]:
         "routed": dict(engine.routed),
         "route_errors": dict(engine.route_errors),
         "effects": dict(engine.effects),
+        "gave_records": engine.gave_records,
         "stored": dict(stored),
         "not_stored": dict(engine.not_stored),
         "kernel_drops": sum(_drops(source) for source in worker.sources),
@@ -43,6 +45,8 @@ def snapshot(worker: Worker) -> dict[str, Any]:
         "sources": [_source(source) for source in worker.sources],
         "sinks": {sink.name: _sink(sink) for sink in worker.sinks},
     }
+    counters["ledger"] = ledger(counters)
+    return counters
 
 
 def _drops(source: Source) -> int:
@@ -53,6 +57,7 @@ def _source(source: Source) -> dict[str, Any]:
     if isinstance(source, UdpSource):
         return {
             "listen": source.name,
+            "received": source.received,
             "receive_buffer": source.receive_buffer,
             "kernel_drops": source.kernel_drops,
             "errors": source.errors,
@@ -60,6 +65,7 @@ def _source(source: Source) -> dict[str, Any]:
     if isinstance(source, TcpSource):
         return {
             "listen": source.name,
+            "received": source.received,
             "connections": len(source.connections),
             "accepted": source.accepted,
             "closed": dict(source.closed),
@@ -69,13 +75,23 @@ def _source(source: Source) -> dict[str, Any]:
 
 
 def _sink(sink: BatchSink) -> dict[str, Any]:
+    counts = sink.counts()
+    spool, quarantine = sink.spool, sink.quarantine
     return {
         "where": sink.where,
-        "added": sink.added,
-        "queued": sink.pending,
-        "written": sink.written,
-        "rejected": sink.rejected,
-        "dropped": sink.dropped,
+        "added": counts["added"],
+        "recovered": counts["recovered"],
+        "queued": counts["pending"],
+        "spooled": counts["spooled"],
+        "written": counts["written"],
+        "rejected": counts["rejected"],
+        "dropped": counts["dropped"],
+        "quarantined": 0 if quarantine is None else quarantine.kept,
+        "not_quarantined": 0 if quarantine is None else quarantine.gone,
+        "not_packed": sink.not_packed,
+        "spool": "" if spool is None else str(spool.folder),
+        "spool_bytes": 0 if spool is None else spool.size,
+        "torn": 0 if spool is None else spool.torn,
         "lost": dict(sink.lost),
         "retries": sink.retries,
         "batches": sink.batches,

@@ -32,6 +32,8 @@ _OPENED_WITH = {
     "tcp_idle_seconds": ("tcp_connection_lifetime",),
     "workers": ("workers",),
     "metrics": ("metrics",),
+    "spool_dir": ("spool_dir",),
+    "spool_limit": ("spool_limit",),
 }
 
 

@@ -358,6 +358,7 @@ class _Starting:
     def add_sink(self, sink: BatchSink) -> BatchSink:
         if self._joined:
             return self._worker.add_sink(sink)
+        self._worker.give_spool(sink)
         if self.deliver:
             sink.start()
         self._sinks.append(sink)

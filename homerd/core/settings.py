@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 9060
 METRICS_PORT = 9096
 RECEIVE_BUFFER = 64 << 20
+SPOOL_LIMIT = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Settings:
     debug: log level of script lines, None when not set.
     receive_buffer: bytes the kernel keeps for each UDP socket.
     tcp_idle_seconds, tcp_connections: when a connection is closed, how many there may be.
+    spool_dir, spool_limit: where batches wait for a store that is away, "" for the usual place, and
+    how many bytes of each store may wait there, 0 for none.
     metrics: where /metrics and /healthz are served over HTTP; None: nowhere.
     """
 
@@ -56,6 +59,8 @@ class Settings:
     tcp_idle_seconds: int = 600
     workers: int = 1
     metrics: Listen | None = None
+    spool_dir: str = ""
+    spool_limit: int = SPOOL_LIMIT
 
 
 def parse(globals: Iterable[Global]) -> tuple[Settings, list[tuple[Global, str]]]:
@@ -215,6 +220,8 @@ _FIELDS: dict[str, tuple[str, Callable[[str | int], int | str | Listen | None]]]
     "tcp_connection_lifetime": ("tcp_idle_seconds", _from(1)),
     "workers": ("workers", _from(1)),
     "metrics": ("metrics", _metrics),
+    "spool_dir": ("spool_dir", str),
+    "spool_limit": ("spool_limit", _bytes),
 }
 
 # Kamailio 5.6 core/cfg.lex, and what OpenSIPS and newer versions add.

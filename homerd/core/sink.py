@@ -359,11 +359,9 @@ class BatchSink:
 
     def _attempt(self, batch: Batch) -> None:
         """Try to write *batch*: it is settled then, or somewhere to be taken from again."""
-        started = time.perf_counter()
         try:
             self._open()
-            self.batch_id = batch.id
-            self.write(batch.records)
+            self._write(batch)
         except RetryLater as error:
             self._batches.away = True
             self._error = str(error)
@@ -378,11 +376,17 @@ class BatchSink:
             self._divide(batch, error)
         else:
             self._written(batch)
-        finally:
-            self.batch_id = ""
-            self.write_seconds += time.perf_counter() - started
         self._batches.away = False
         self._delay = self.first_delay
+
+    def _write(self, batch: Batch) -> None:
+        self.batch_id = batch.id
+        started = time.perf_counter()
+        try:
+            self.write(batch.records)
+        finally:
+            self.write_seconds += time.perf_counter() - started
+            self.batch_id = ""
 
     def _open(self) -> None:
         """Connect if need be; once started, any failure only means to try again."""

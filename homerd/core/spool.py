@@ -28,6 +28,7 @@ log = logging.getLogger("homerd.spool")
 
 SPOOL_LIMIT = 1 << 30
 SEGMENT_SIZE = 16 << 20
+_SYSTEM = Path("/var/spool/homerd")
 _VOLATILE = "volatile"
 _SEGMENTS = "*.seg"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -272,6 +273,11 @@ class Spool:
     def _end_if_empty(self, run: Path) -> None:
         if run != self._own and run in self._runs and not any(run.glob(_SEGMENTS)):
             _end(run, self._runs.pop(run))
+
+
+def default_folder() -> Path:
+    """Where spools are when nobody says: the system's place if it is ours, else where we are."""
+    return _SYSTEM if os.access(_SYSTEM, os.W_OK | os.X_OK) else Path("homerd.spool")
 
 
 def left_behind(folder: Path, known: Sequence[Path]) -> Iterator[tuple[Path, int]]:

@@ -128,6 +128,7 @@ class Connection:
         frames = self.framer.feed(data)
         if frames:
             self.whole_at = self.read_at
+        self.owner.received += len(frames)
         self.owner.engine.handle([(frame, self.address) for frame in frames], self)
         if self.framer.fault is not None:
             self.owner.drop(self, self.framer.fault.reason)
@@ -142,6 +143,7 @@ class Connection:
 class TcpSource:
     """One listening socket and its connections.
 
+    received: frames taken.
     closed: connections that ended, by reason: "ended", "cut" (within a frame), "reset", "idle",
     "half_sent", "limit", "bad_magic", "bad_total_length".
     http: HTTP requests: "answered", "unanswered" (500), "no_module" (404), "bad_request",
@@ -167,6 +169,7 @@ class TcpSource:
         self.name = f"tcp:{source.shown(self.socket.getsockname())}"
         self.connections: set[Connection] = set()
         self.accepted = 0
+        self.received = 0
         self.closed: Counter[str] = Counter()
         self.http: Counter[str] = Counter()
         self._loop: asyncio.AbstractEventLoop | None = None

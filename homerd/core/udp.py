@@ -18,6 +18,7 @@ _UDP = 17
 class UdpSource:
     """One UDP socket.
 
+    received: datagrams taken.
     kernel_drops: datagrams lost in the kernel because nobody read fast enough.
     errors: reads that failed for another reason than that nothing was there.
     """
@@ -35,6 +36,7 @@ class UdpSource:
         self.local: Address = self.socket.getsockname()
         self.name = f"udp:{source.shown(self.local)}"
         self.receive_buffer = source.set_receive_buffer(self.socket, receive_buffer, self.name)
+        self.received = 0
         self.kernel_drops = 0
         self.errors = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -65,6 +67,7 @@ class UdpSource:
             more = False
         except OSError:
             self.errors += 1
+        self.received += len(datagrams)
         self.engine.handle(datagrams, self)
         return more
 

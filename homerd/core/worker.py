@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homerd.core import metrics, source, telemetry
@@ -24,6 +25,7 @@ from homerd.core.reload import Reloads
 from homerd.core.settings import Listen
 from homerd.core.sink import BatchSink
 from homerd.core.source import Source
+from homerd.core.spool import default_folder, left_behind
 from homerd.core.tcp import TcpSource
 from homerd.core.timer import Timers
 from homerd.core.udp import UdpSource
@@ -89,6 +91,8 @@ class Worker:
         self.engine = Engine(program.script, self._state, deliver=deliver)
         self._state.report = self.engine.report
         self.engine.tell(self._state.statistics)
+        self.engine.after = self._note
+        self._spools = Path(program.settings.spool_dir or default_folder())
         self.timers = Timers(self.now, self._move)
         self._started_at: float | None = None
         self._stopped = False
@@ -104,6 +108,7 @@ class Worker:
 
     def add_sink(self, sink: BatchSink) -> BatchSink:
         """Start *sink* and return it; it is flushed and closed when the worker ends."""
+        self.give_spool(sink)
         if self.deliver:
             sink.start()
         self.sinks.append(sink)
@@ -171,6 +176,11 @@ class Worker:
 
     # Who runs the worker
 
+    def give_spool(self, sink: BatchSink) -> None:
+        """Let *sink* put on disk what its store does not take; before it is started."""
+        settings = self.program.settings
+        sink.spool_into(self._spools, settings.spool_limit)
+
     @property
     def uptime_seconds(self) -> float:
         """Since `start`."""
@@ -191,6 +201,7 @@ class Worker:
             self._stopped = True
             self._stop_sinks(0.0)
             raise
+        self._tell_left_behind()
 
     def swap(self, program: Program, changes: list[Change]) -> None:
         """Put *program* in the place of the one that runs; on the loop, between two packets.
@@ -227,6 +238,7 @@ class Worker:
         now = time.monotonic()
         for sink in self.sinks:
             sink.tick(now)
+            sink.note()
         for each in self.sources:
             each.tick(now)
 
@@ -380,13 +392,27 @@ class Worker:
         sinks = counters["sinks"].values()
         log.log(
             NOTICE,
-            "stopped received=%d stored=%d rejected=%d dropped=%d kernel_drops=%d",
+            "stopped received=%d stored=%d rejected=%d dropped=%d spooled=%d kernel_drops=%d",
             counters["received"],
             sum(sink["written"] for sink in sinks),
             sum(sink["rejected"] for sink in sinks),
             sum(sink["dropped"] for sink in sinks),
+            sum(sink["spooled"] for sink in sinks),
             counters["kernel_drops"],
         )
+
+    def _note(self) -> None:
+        """After some packets: what a kill would cost now."""
+        for sink in self.sinks:
+            sink.note()
+
+    def _tell_left_behind(self) -> None:
+        """Spools that nobody empties: of stores that the script no longer names."""
+        known = [sink.spool.folder for sink in self.sinks if sink.spool is not None]
+        for folder, size in left_behind(self._spools, known) if self.deliver and known else ():
+            log.warning(
+                "spool of a store that the script does not name folder=%s bytes=%d", folder, size
+            )
 
     def _stop_sinks(self, timeout: float) -> None:
         end = time.monotonic() + timeout

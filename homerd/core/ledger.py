@@ -1,0 +1,88 @@
+"""The ledger: what came in and where it went, as sums that must be equal.
+
+    sources    what each listener read + kernel drops   = received + kernel drops
+    packets    received = routed + handled + refused + undecoded
+    fates      received = gave records + gave none (by the line that ended them) + undecoded
+    each sink  added + recovered = written + queued + spooled + rejected + lost
+
+Nothing here counts: it is a function of the counters that `homerd status --json` shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Balance(NamedTuple):
+    """One equation: both sides by name."""
+
+    came: dict[str, int]
+    went: dict[str, int]
+
+    @property
+    def difference(self) -> int:
+        """What is unaccounted for; below 0 what is counted twice."""
+        return sum(self.came.values()) - sum(self.went.values())
+
+    def described(self) -> dict[str, Any]:
+        """It as JSON values."""
+        return {"in": self.came, "out": self.went, "difference": self.difference}
+
+
+def sources(counters: Mapping[str, Any]) -> Balance:
+    """What the listeners read; nothing where packets come from files."""
+    drops = counters["kernel_drops"]
+    read = {item["listen"]: item["received"] for item in counters["sources"] if "received" in item}
+    if not read:
+        return Balance({}, {})
+    lost = {"kernel_drops": drops} if drops else {}
+    return Balance({**read, **lost}, {"received": counters["received"], **lost})
+
+
+def packets(counters: Mapping[str, Any]) -> Balance:
+    """How the packets were taken."""
+    kinds = ("routed", "handled", "refused", "undecoded")
+    return Balance(_received(counters), {kind: _sum(counters[kind]) for kind in kinds})
+
+
+def fates(counters: Mapping[str, Any]) -> Balance:
+    """What became of the packets: records, or none and why."""
+    return Balance(
+        _received(counters),
+        {
+            "gave_records": counters["gave_records"],
+            "gave_none": _sum(counters["not_stored"]),
+            "undecoded": _sum(counters["undecoded"]),
+        },
+    )
+
+
+def records(sink: Mapping[str, Any]) -> Balance:
+    """What became of a sink's records."""
+    return Balance(
+        {key: sink[key] for key in ("added", "recovered")},
+        {
+            **{key: sink[key] for key in ("written", "queued", "spooled", "rejected")},
+            "lost": sink["dropped"],
+        },
+    )
+
+
+def ledger(counters: Mapping[str, Any]) -> dict[str, Any]:
+    """Every equation as JSON values; difference: 0 when all of them hold."""
+    of_sinks = {name: records(sink) for name, sink in counters["sinks"].items()}
+    parts = {"sources": sources(counters), "packets": packets(counters), "fates": fates(counters)}
+    return {
+        "difference": sum(abs(each.difference) for each in (*parts.values(), *of_sinks.values())),
+        **{name: each.described() for name, each in parts.items()},
+        "sinks": {name: each.described() for name, each in of_sinks.items()},
+    }
+
+
+def _received(counters: Mapping[str, Any]) -> dict[str, int]:
+    return {"received": counters["received"]}
+
+
+def _sum(counts: Mapping[str, int]) -> int:
+    return sum(counts.values())
