@@ -10,6 +10,7 @@ Source: docs.influxdata.com/influxdb/v1/write_protocols/line_protocol_reference.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -68,11 +69,11 @@ def _field(value: str) -> FieldValue:
     if value[0] == '"' and value[-1] == '"' and len(value) > 1:
         return value[1:-1]
     if _INTEGER.fullmatch(value):
-        number = int(value[:-1])
-        if -(1 << 63) <= number < 1 << 63:
-            return number
-    elif _NUMBER.fullmatch(value):
-        return float(value)
+        whole = int(value[:-1])
+        if -(1 << 63) <= whole < 1 << 63:
+            return whole
+    elif _NUMBER.fullmatch(value) and math.isfinite(number := float(value)):
+        return number
     elif value in _TRUE:
         return True
     elif value in _FALSE:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 
+from elasticsearch_node import elasticsearch_node, elasticsearch_session
 from hypothesis import settings
 from metric_servers import influx_v1, victoria_metrics
 from servers import mariadb, mariadb_server, postgres, postgres_server
 
 __all__ = [
+    "elasticsearch_node",
+    "elasticsearch_session",
     "influx_v1",
     "mariadb",
     "mariadb_server",
