@@ -1,6 +1,8 @@
-"""statsd: counters and gauges to a statsd server, one UDP datagram each.
+"""statsd: counters, gauges and timers to a statsd server over UDP.
 
-Arguments are plain: a literal is sent as it is written, an expression is evaluated.
+Arguments are plain: a literal is sent as it is written, an expression is evaluated. In names and
+values the characters that mean something to a server (`:` `|` `@` and line ends) become `_`. The
+last argument, labels, is what newer Kamailio has: `method:INVITE,node:1`, sent behind `|#`.
 """
 
 from __future__ import annotations
@@ -22,16 +24,28 @@ from homerd.api import (
     script_function,
 )
 
+# An Ethernet frame's worth; one that is fragmented is lost whole when a part of it is.
+DATAGRAM_SIZE = 1432
+
+_SPECIAL = re.compile(r"[:|@\x00-\x1f\x7f]")
+_SPECIAL_IN_LABELS = re.compile(r"[|@\x00-\x1f\x7f]")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 class StatsdSink(BatchSink):
-    """Sends each record as a datagram; nobody answers, so nothing is tried again."""
+    """Sends records, several in a datagram; nobody answers, so nothing is tried again.
 
-    def __init__(self, address: str, port: int) -> None:
+    datagram_size: most bytes in one; 0 sends each record by itself.
+    """
+
+    spools = False  # a counter of an hour ago would be counted now
+
+    def __init__(self, address: str, port: int, datagram_size: int = DATAGRAM_SIZE) -> None:
         super().__init__(name="statsd")
+        self.where = f"{address}:{port}"
         self.address = address
         self.port = port
+        self.datagram_size = datagram_size
         self._socket: socket.socket | None = None
 
     def connect(self) -> None:
@@ -46,14 +60,16 @@ class StatsdSink(BatchSink):
         self._socket.connect(place)
 
     def write(self, batch: list[str]) -> None:
-        """One datagram a record."""
-        assert self._socket is not None
+        """As few datagrams as the size allows."""
+        waiting = b""
         for record in batch:
-            try:
-                self._socket.send(record.encode("utf-8", "surrogateescape"))
-            except ConnectionRefusedError:
-                # The port was closed a moment ago; the datagram itself was not sent.
-                self._send_again(record)
+            encoded = record.encode("utf-8", "surrogateescape")
+            if waiting and len(waiting) + len(encoded) > self.datagram_size:
+                self._send(waiting)
+                waiting = b""
+            waiting += encoded
+        if waiting:
+            self._send(waiting)
 
     def close(self) -> None:
         """Close the socket."""
@@ -62,15 +78,17 @@ class StatsdSink(BatchSink):
             self._socket = None
 
     def describe(self, record: str) -> dict[str, str]:
-        """The datagram's text."""
+        """The record as it is sent."""
         return {"table": "statsd", "record": record}
 
-    def _send_again(self, record: str) -> None:
+    def _send(self, datagram: bytes) -> None:
         assert self._socket is not None
-        try:
-            self._socket.send(record.encode("utf-8", "surrogateescape"))
-        except ConnectionRefusedError:
-            pass
+        for _ in range(2):
+            try:
+                self._socket.send(datagram)
+            except ConnectionRefusedError:
+                continue  # of the datagram before: the port was closed; this one was not sent
+            return
 
 
 class Statsd(Plugin):
@@ -80,6 +98,11 @@ class Statsd(Plugin):
 
     ip = ModParam(str, "127.0.0.1", help="address of the server")
     port = ModParam(str, "8125", help="UDP port of the server")
+    datagram_size = ModParam(
+        int,
+        DATAGRAM_SIZE,
+        help="most bytes in a datagram; 0: one for each call, as Kamailio has it",
+    )
 
     def __init__(self) -> None:
         self.not_numbers = 0
@@ -100,35 +123,41 @@ class Statsd(Plugin):
     @hookimpl
     def startup(self, worker: Worker) -> None:
         """Start the sink."""
-        self.sink = worker.add_sink(StatsdSink(self.ip, int(self.port)))
+        self.sink = worker.add_sink(StatsdSink(self.ip, int(self.port), self.datagram_size))
 
     @script_function
-    def statsd_set(self, packet: Packet, key: Plain, value: Plain) -> int:
+    def statsd_set(
+        self, packet: Packet, key: Plain, value: Plain, labels: Plain | None = None
+    ) -> int:
         """Count distinct values; 0, which ends the script, when *value* is no number."""
         if _NUMBER.fullmatch(value) is None:
             self.not_numbers += 1
             return 0
-        return self._send(packet, key, value, "s")
+        return self._send(packet, key, value, "s", labels)
 
     @script_function
-    def statsd_gauge(self, packet: Packet, key: Plain, value: Plain) -> int:
+    def statsd_gauge(
+        self, packet: Packet, key: Plain, value: Plain, labels: Plain | None = None
+    ) -> int:
         """Set a gauge, or change it when *value* has a sign."""
-        return self._send(packet, key, value, "g")
+        return self._send(packet, key, value, "g", labels)
 
     @script_function
-    def statsd_histogram(self, packet: Packet, key: Plain, value: Plain) -> int:
+    def statsd_histogram(
+        self, packet: Packet, key: Plain, value: Plain, labels: Plain | None = None
+    ) -> int:
         """Add a value to a histogram."""
-        return self._send(packet, key, value, "h")
+        return self._send(packet, key, value, "h", labels)
 
     @script_function
-    def statsd_incr(self, packet: Packet, key: Plain) -> int:
+    def statsd_incr(self, packet: Packet, key: Plain, labels: Plain | None = None) -> int:
         """Add one to a counter."""
-        return self._send(packet, key, "1", "c")
+        return self._send(packet, key, "1", "c", labels)
 
     @script_function
-    def statsd_decr(self, packet: Packet, key: Plain) -> int:
+    def statsd_decr(self, packet: Packet, key: Plain, labels: Plain | None = None) -> int:
         """Take one from a counter."""
-        return self._send(packet, key, "-1", "c")
+        return self._send(packet, key, "-1", "c", labels)
 
     @script_function
     def statsd_start(self, packet: Packet, key: Plain) -> None:
@@ -136,13 +165,17 @@ class Statsd(Plugin):
         packet.scratch.setdefault("statsd", {})[key] = time.monotonic()
 
     @script_function
-    def statsd_stop(self, packet: Packet, key: Plain) -> int:
+    def statsd_stop(self, packet: Packet, key: Plain, labels: Plain | None = None) -> int:
         """Send the milliseconds since statsd_start; -1 without it."""
         started = packet.scratch.get("statsd", {}).pop(key, None)
         if started is None:
             return -1
-        return self._send(packet, key, str(int((time.monotonic() - started) * 1000)), "ms")
+        milliseconds = int((time.monotonic() - started) * 1000)
+        return self._send(packet, key, str(milliseconds), "ms", labels)
 
-    def _send(self, packet: Packet, key: str, value: str, kind: str) -> int:
-        packet.emit(self.sink, f"{key}:{value}|{kind}\n")
+    def _send(self, packet: Packet, key: str, value: str, kind: str, labels: str | None) -> int:
+        record = f"{_SPECIAL.sub('_', key)}:{_SPECIAL.sub('_', value)}|{kind}"
+        if labels:
+            record += f"|#{_SPECIAL_IN_LABELS.sub('_', labels)}"
+        packet.emit(self.sink, f"{record}\n")
         return 1

@@ -57,12 +57,47 @@ def test_a_port_that_is_none_is_refused(script):
         script('modparam("statsd", "port", "http")\nrequest_route { exit; }', MODULES)
 
 
-def test_the_sink_sends_one_datagram_a_record():
+@pytest.mark.parametrize(
+    ("call", "sent"),
+    [
+        ('statsd_incr("n", "method:INVITE,node:1")', "n:1|c|#method:INVITE,node:1\n"),
+        ('statsd_decr("n", "a:b")', "n:-1|c|#a:b\n"),
+        ('statsd_gauge("g", "5", "a:b")', "g:5|g|#a:b\n"),
+        ('statsd_set("s", "5", "a:b")', "s:5|s|#a:b\n"),
+        ('statsd_histogram("h", "5", "a:b")', "h:5|h|#a:b\n"),
+        ('statsd_incr("n", "")', "n:1|c\n"),
+    ],
+)
+def test_labels(script, invite, call, sent):
+    runner = script(f"request_route {{ {call}; exit; }}", MODULES)
+    runner.feed(invite)
+    assert runner.effects == [sent]
+
+
+def test_what_the_network_sends_cannot_become_another_metric(script, invite):
+    runner = script(
+        'request_route { $var(x) = "a:1|c\\nb@.1"; statsd_incr($var(x)); statsd_gauge("g", $var(x));'
+        ' statsd_incr("n", $var(x)); exit; }',
+        MODULES,
+    )
+    runner.feed(invite)
+    assert runner.effects == ["a_1_c_b_.1:1|c\n", "g:a_1_c_b_.1|g\n", "n:1|c|#a:1_c_b_.1\n"]
+
+
+@pytest.mark.parametrize(
+    ("size", "datagrams"),
+    [
+        (1432, [b"a:1|c\nb:2|g\nc:3|c\n"]),
+        (12, [b"a:1|c\nb:2|g\n", b"c:3|c\n"]),
+        (0, [b"a:1|c\n", b"b:2|g\n", b"c:3|c\n"]),
+    ],
+)
+def test_the_sink_sends_as_much_in_a_datagram_as_it_may(size, datagrams):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(5)
-        sink = StatsdSink("127.0.0.1", server.getsockname()[1])
+        sink = StatsdSink("127.0.0.1", server.getsockname()[1], size)
         sink.connect()
-        sink.write(["a:1|c\n", "b:2|g\n"])
+        sink.write(["a:1|c\n", "b:2|g\n", "c:3|c\n"])
         sink.close()
-        assert [server.recv(100), server.recv(100)] == [b"a:1|c\n", b"b:2|g\n"]
+        assert [server.recv(2000) for _ in datagrams] == datagrams
