@@ -84,6 +84,7 @@ class ServerSink(BatchSink):
     """
 
     errors: tuple[type[Exception], ...] = ()
+    ids_kept_seconds = BATCH_DAYS * 86_400
 
     def __init__(
         self,
@@ -168,13 +169,12 @@ class ServerSink(BatchSink):
         groups: dict[tuple[str, int], list[int]] = {}
         for index, (table, layout, _) in enumerate(batch):
             groups.setdefault((table, layout), []).append(index)
-        batch_id: str = getattr(self, "batch_id", None) or ""
         for again in (True, False):
             try:
                 shapes, refused = self._shapes_of(groups)
                 if not refused:
                     self.prepare(batch, groups)
-                    self._transaction(batch, groups, shapes, batch_id)
+                    self._transaction(batch, groups, shapes)
                     return
             except self.errors as error:
                 what = self.about(error)
@@ -259,8 +259,8 @@ class ServerSink(BatchSink):
         batch: list[Record],
         groups: dict[tuple[str, int], list[int]],
         shapes: dict[tuple[str, int], Shape],
-        batch_id: str,
     ) -> None:
+        batch_id = self.batch_id
         if batch_id and not self._has_batches:
             self.make_batches()
             self._has_batches = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -89,6 +90,7 @@ class SqliteSink(BatchSink):
         self.busy_seconds = busy_seconds
         self.tables: frozenset[str] = frozenset()
         self._connection: sqlite3.Connection | None = None
+        self._has_batches = False
         self._shape = -1  # schema_version of the file as `tables` and `_inserts` know it
         self._inserts: dict[tuple[str, int], _Insert] = {}
 
@@ -127,8 +129,12 @@ class SqliteSink(BatchSink):
         for index, (table, layout, _) in enumerate(batch):
             groups.setdefault((table, layout), []).append(index)
         try:
+            self._make_batches(connection)
             connection.execute("BEGIN IMMEDIATE")
             self._look(connection)
+            if not self._claim(connection):
+                connection.execute("ROLLBACK")
+                return
             refused = self._insert_all(connection, batch, groups)
             if not refused:
                 connection.execute("COMMIT")
@@ -145,6 +151,7 @@ class SqliteSink(BatchSink):
         """Close the file; the log is carried over into it."""
         self._inserts.clear()
         self._shape = -1
+        self._has_batches = False
         if self._connection is not None:
             connection, self._connection = self._connection, None
             connection.close()
@@ -183,6 +190,27 @@ class SqliteSink(BatchSink):
         self.tables = frozenset(name.lower() for (name,) in rows)
         self._inserts.clear()
         self._shape = shape
+
+    def _make_batches(self, connection: sqlite3.Connection) -> None:
+        """Make the table of batches' ids, once, and clear it of old ones."""
+        if not self.batch_id or self._has_batches:
+            return
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS homerd_batches"
+            " (batch TEXT PRIMARY KEY, written INTEGER NOT NULL) WITHOUT ROWID"
+        )
+        until = int(time.time()) - self.ids_kept_seconds
+        connection.execute("DELETE FROM homerd_batches WHERE written < ?", (until,))
+        self._has_batches = True
+
+    def _claim(self, connection: sqlite3.Connection) -> bool:
+        """Note the batch within its transaction; False when it is stored already."""
+        if not self.batch_id:
+            return True
+        noted = connection.execute(
+            "INSERT OR IGNORE INTO homerd_batches VALUES (?, ?)", (self.batch_id, int(time.time()))
+        )
+        return noted.rowcount > 0
 
     def _insert_all(
         self,

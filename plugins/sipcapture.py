@@ -405,7 +405,8 @@ class SipCapture(Plugin):
             mode.requests += 1
         else:
             mode.replies += 1
-        name = table if table is not None and is_homer7_table(table) else table_of_sip(packet)
+        named = table is not None and is_homer7_table(table)
+        name = str(table) if named else table_of_sip(packet)
         return packet.emit(mode.sink, (name, SEVEN, row))
 
     @script_function
@@ -427,7 +428,7 @@ class SipCapture(Plugin):
         name: str | None
         if mode.is_homer7:
             named = is_homer7_table(table)
-            name = table if named else table_of_type(packet.hep.payload_type or 0)
+            name = str(table) if named else table_of_type(packet.hep.payload_type or 0)
         else:
             name = self._table(packet, table, mode.sink, codes=False)
         if name is None:
@@ -514,7 +515,7 @@ class SipCapture(Plugin):
     ) -> str | None:
         """The table *text* names for this packet; None when it is refused."""
         if not codes and isinstance(text, ConstantText) and is_table_name(text):
-            return text
+            return str(text)  # the spool takes no kind of text but text
         frame = packet.hep
         seconds = frame.seconds or packet.seconds
         if frame.micros >= 1_000_000:

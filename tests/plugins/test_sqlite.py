@@ -70,6 +70,16 @@ def test_rows_of_both_kinds_into_tables_that_were_missing(sink, path):
     assert rows(path, "SELECT correlation_id, type, msg FROM rtcp_capture") == [("c", 3, "{}")]
 
 
+def test_a_batch_that_comes_again_is_not_stored_again(sink, path):
+    one, other = sink(), sink()
+    one.batch_id = other.batch_id = "b1"
+    one.write([sip_record("t", callid="a")])
+    other.write([sip_record("t", callid="a")])
+    other.batch_id = "b2"
+    other.write([sip_record("t", callid="b")])
+    assert rows(path, "SELECT callid FROM t") == [("a",), ("b",)]
+
+
 def test_columns_stand_in_kamailios_order(sink, path):
     sink().write([sip_record("t")])
     names = [name for (name,) in rows(path, "SELECT name FROM pragma_table_info('t')")]
