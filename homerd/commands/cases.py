@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,7 @@ def _run(
     if expect.get("load", "ok") == "error":
         outcome.wrong.append(Mismatch("load", ["error"], ["ok"]))
         return
+    program = replace(program, settings=replace(program.settings, spool_limit=0))
     deliver = _delivers(case)
     items = [
         (_item(case, number, told), told.get("expect") if isinstance(told, Mapping) else None)
@@ -309,7 +310,9 @@ def _stored(database: Path, expect: Mapping[str, Any]) -> dict[str, list[dict[st
     if not expect.get("rows") or not database.is_file():
         return found
     with closing(sqlite3.connect(database)) as connection:
-        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        names = connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'homerd_batches'"
+        )
         for (name,) in names.fetchall():
             quoted = name.replace('"', '""')
             cursor = connection.execute(f'SELECT * FROM "{quoted}" ORDER BY rowid')

@@ -17,10 +17,12 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from homerd.commands.check import add_script_options
-from homerd.core import log
+from homerd.core import log, metrics
 from homerd.core.engine import Engine
 from homerd.core.inputs import Undecoded, Wait, input_size, read_input
+from homerd.core.ledger import ledger, unbalanced
 from homerd.core.program import Program, load
+from homerd.core.sink import BatchSink
 from homerd.core.worker import Worker
 from homerd.lang.runtime import End
 from homerd.packet import Packet
@@ -154,6 +156,7 @@ class TextReport(Report):
         for title, key in (
             ("routed", "routes"), ("taken by a module", "handled"), ("not decoded", "undecoded"),
             ("refused", "refused"), ("stored", "stored"), ("lost", "lost"),
+            ("on disk, for the next start", "spooled"),
         ):  # fmt: skip
             counts = {name: count for name, count in described[key].items() if count}
             if counts:
@@ -164,6 +167,9 @@ class TextReport(Report):
             say("packets that left nothing in a store:")
             for reason, count in sorted(described["not_stored"].items(), key=lambda item: -item[1]):
                 say(f"   {count:>9,}  {_told(reason)}")
+        if described["ledger"]["difference"]:
+            for line in unbalanced(described["ledger"]):
+                say(self._red(line))
         if described["errors"]:
             say(self._red(f"errors of the script: {described['errors']:,}"))
             for place, count in described["error_places"].items():
@@ -211,7 +217,7 @@ class Replay:
                 self.worker.settle(SETTLE_SECONDS)
             if self.number % 1000 == 0:
                 self.worker.tick()
-                if any(sink.pending > WAIT_ABOVE_PENDING for sink in self.worker.sinks):
+                if any(_left(sink) > WAIT_ABOVE_PENDING for sink in self.worker.sinks):
                     self.worker.flush()
 
     def stop(self) -> None:
@@ -231,8 +237,12 @@ class Replay:
             stored.update(sink.stored)
             lost.update({f"{sink.name}: {reason}": n for reason, n in sink.lost.items()})
         undecoded = self.undecoded + engine.undecoded
+        received = engine.received + sum(self.undecoded.values())
+        counters = metrics.snapshot(self.worker)
+        counters |= {"received": received, "undecoded": dict(undecoded)}
+        sinks = counters["sinks"]
         return {
-            "received": engine.received + sum(self.undecoded.values()),
+            "received": received,
             "undecoded": dict(undecoded),
             "refused": dict(engine.refused),
             "handled": dict(engine.handled),
@@ -242,6 +252,8 @@ class Replay:
             "stored": dict(stored),
             "not_stored": dict(engine.not_stored + undecoded),
             "lost": dict(lost),
+            "spooled": {name: sink["spooled"] for name, sink in sinks.items()},
+            "ledger": ledger(counters),
             "errors": sum(engine.route_errors.values()),
             "error_places": dict(engine.route_errors),
             "seconds": round(seconds, 3),
@@ -306,6 +318,10 @@ class Replay:
             "line": place.line if place else None,
             "column": place.column if place else None,
         }
+
+
+def _left(sink: BatchSink) -> int:
+    return sink.pending + sink.spooled
 
 
 def _effects(packet: Packet) -> list[dict[str, Any]]:

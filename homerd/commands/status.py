@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from homerd.core import control
+from homerd.core.ledger import unbalanced
 
 _WIDTH = 34
 # Of a sink, shown when there are any: by key what they are called.
@@ -96,17 +97,8 @@ def _ledger(ledger: Mapping[str, Any]) -> Iterator[str]:
     """One line when every sum adds up; each that does not."""
     if not ledger["difference"]:
         yield "ledger    balances: every packet and every record is accounted for"
-        return
-    parts = {name: ledger[name] for name in ("sources", "packets", "fates")}
-    parts |= {f"sink {name}": part for name, part in ledger["sinks"].items()}
-    for name, part in parts.items():
-        if part["difference"]:
-            sides = (_sums(part[side]) for side in ("in", "out"))
-            yield f"ledger    {name}: {part['difference']:+,} between {' and '.join(sides)}"
-
-
-def _sums(side: Mapping[str, int]) -> str:
-    return " + ".join(f"{name} {count:,}" for name, count in side.items())
+    for line in unbalanced(ledger):
+        yield f"ledger    {line}"
 
 
 def _moment(seconds: float) -> str:

@@ -10,7 +10,7 @@ Nothing here counts: it is a function of the counters that `homerd status --json
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 
@@ -78,6 +78,20 @@ def ledger(counters: Mapping[str, Any]) -> dict[str, Any]:
         **{name: each.described() for name, each in parts.items()},
         "sinks": {name: each.described() for name, each in of_sinks.items()},
     }
+
+
+def unbalanced(told: Mapping[str, Any]) -> Iterator[str]:
+    """What does not add up in a ledger, a line each."""
+    parts = {name: told[name] for name in ("sources", "packets", "fates")}
+    parts |= {f"sink {name}": part for name, part in told["sinks"].items()}
+    for name, part in parts.items():
+        if part["difference"]:
+            came, went = _shown(part["in"]), _shown(part["out"])
+            yield f"{name}: {part['difference']:+,} unaccounted for: {came} = {went}"
+
+
+def _shown(side: Mapping[str, int]) -> str:
+    return " + ".join(f"{name} {count:,}" for name, count in side.items())
 
 
 def _received(counters: Mapping[str, Any]) -> dict[str, int]:

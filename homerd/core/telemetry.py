@@ -22,6 +22,7 @@ _TOTALS = (
     ("routed", "homerd_routed_total", "route", "Packets by the route they ran through."),
     ("route_errors", "homerd_route_errors_total", "line", "Faults of the script while it ran."),
     ("effects", "homerd_effects_total", "sink", "Records that left the script."),
+    ("gave_records", "homerd_gave_records_total", "", "Packets that gave records."),
     ("stored", "homerd_stored_total", "table", "Records written."),
     ("not_stored", "homerd_not_stored_total", "line", "Packets that left nothing in a store."),
     ("kernel_drops", "homerd_kernel_drops_total", "", "Datagrams the kernel had no room for."),
@@ -31,8 +32,11 @@ _TOTALS = (
 )
 _OF_SINK = (
     ("added", "homerd_sink_added_total", "", "Records given to the sink."),
+    ("recovered", "homerd_sink_recovered_total", "", "Records of earlier runs."),
     ("queued", "homerd_sink_queued", "", "Records that wait to be written."),
     ("spooled", "homerd_sink_spooled", "", "Records that wait on disk."),
+    ("spool_bytes", "homerd_sink_spool_bytes", "", "Bytes that wait on disk."),
+    ("quarantined", "homerd_sink_quarantined_total", "", "Records put into quarantine."),
     ("written", "homerd_sink_written_total", "", "Records written."),
     ("rejected", "homerd_sink_rejected_total", "", "Records the store refused for good."),
     ("dropped", "homerd_sink_dropped_total", "", "Records lost before they were written."),
@@ -42,6 +46,7 @@ _OF_SINK = (
     ("write_seconds", "homerd_sink_write_seconds_total", "", "Seconds spent in writes."),
 )
 _OF_SOURCE = (
+    ("received", "homerd_listen_received_total", "", "Datagrams or frames taken."),
     ("receive_buffer", "homerd_listen_receive_buffer_bytes", "", "What the kernel granted."),
     ("kernel_drops", "homerd_listen_kernel_drops_total", "", "Datagrams dropped by the kernel."),
     ("errors", "homerd_listen_errors_total", "", "Errors of the socket."),
@@ -71,6 +76,12 @@ def own(worker: Worker) -> Iterator[Sample]:
         "When the script took over.",
     )
     yield from _samples(_TOTALS, counters, {})
+    yield Sample(
+        "homerd_ledger_difference",
+        {},
+        counters["ledger"]["difference"],
+        "Packets and records that are unaccounted for.",
+    )
     for name, sink in counters["sinks"].items():
         yield from _samples(_OF_SINK, sink, {"sink": name})
     for source in counters["sources"]:
