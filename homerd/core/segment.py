@@ -108,8 +108,8 @@ class Segment:
 
     @property
     def finished(self) -> bool:
-        """Whether every batch has been taken, and none is in hands any more."""
-        return self.cursor >= self.size and not self.taken
+        """Whether no batch waits, and none is in hands."""
+        return not self.records and not self.taken
 
     def append(self, data: bytes) -> int:
         """Write a batch as `encoded` gives it; all of it or OSError.  Gives its offset."""

@@ -93,6 +93,12 @@ def test_a_batch_in_hands_is_not_given_again(opened):
     assert ids(opened()) == ["2"]
 
 
+def test_a_file_is_gone_when_all_that_was_in_hands_is_stored(opened, tmp_path):
+    spooled = opened()
+    spooled.done(put(spooled, "1", "a", taken=True))
+    assert list((tmp_path / "sip").glob("*/*.seg")) == []
+
+
 def test_a_batch_in_hands_comes_back_after_a_restart(opened):
     first = opened()
     put(first, "1", "a", taken=True)
