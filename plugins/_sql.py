@@ -122,6 +122,8 @@ class SqlSink(BatchSink):
     TRUNCATE; what stands before one in its batch may be carried out twice if the store goes away.
     """
 
+    in_order = True
+
     def __init__(self, name: str, address: Address) -> None:
         super().__init__(name)
         self.where = address.shown
@@ -166,6 +168,14 @@ class SqlSink(BatchSink):
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+    def pack(self, record: Statement) -> str:
+        """The text."""
+        return record.text
+
+    def unpack(self, packed: str) -> Statement:
+        """The statement again."""
+        return Statement(packed)
 
     def label(self, record: Statement) -> str:
         """The table it is about, when one can be seen."""
