@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 import time
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -169,6 +170,11 @@ class Settings:
             self._date = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(seconds))
             self._second = seconds
         return self._date
+
+
+def format_of(layouts: Iterable[Iterable[Column]]) -> int:
+    """A number that changes with the columns: rows on disk of another one fit no more."""
+    return zlib.crc32(repr([[column.key for column in layout] for layout in layouts]).encode())
 
 
 def is_table_name(name: str) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from homerd.api import BatchSink, Rejected, RetryLater
-from homerd_plugins._homer5 import Cell, Column, Row
+from homerd_plugins._homer5 import Cell, Column, Row, format_of
 
 log = logging.getLogger("homerd.store")
 
@@ -101,6 +101,7 @@ class ServerSink(BatchSink):
     ) -> None:
         super().__init__(name, batch_size=batch_size, batch_age=batch_age, queue_limit=queue_limit)
         self.layouts = [tuple(layout) for layout in layouts]
+        self.record_format = format_of(self.layouts)
         self.create_tables = create_tables
         self.source = source
         self.where = where

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from homerd.api import BatchSink, ConfigError, Rejected, RetryLater
-from homerd_plugins._homer5 import Cell, Column, Row
+from homerd_plugins._homer5 import Cell, Column, Row, format_of
 
 log = logging.getLogger("homerd.sqlite")
 
@@ -85,6 +85,7 @@ class SqliteSink(BatchSink):
         super().__init__(name, batch_size=batch_size, batch_age=batch_age, queue_limit=queue_limit)
         self.path = path
         self.layouts = [tuple(layout) for layout in layouts]
+        self.record_format = format_of(self.layouts)
         self.create_tables = create_tables
         self.source = source or f"sqlite://{path}"
         self.busy_seconds = busy_seconds
@@ -159,6 +160,10 @@ class SqliteSink(BatchSink):
     def label(self, record: Record) -> str:
         """The table."""
         return record[0]
+
+    def store_key(self) -> str:
+        """The file, wherever it is named from."""
+        return str(Path(self.path).resolve())
 
     def describe(self, record: Record) -> dict[str, Any]:
         """The table and the row by column; bytes as text, with U+FFFD for what is none."""
