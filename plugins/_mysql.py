@@ -137,6 +137,10 @@ class MysqlSink(ServerSink):
         """Make *table* with its indexes."""
         self.run(ddl(table, layout))
 
+    def quoted(self, name: str) -> str:
+        """A table or column for SQL."""
+        return quoted(name)
+
     def make_batches(self) -> None:
         """Make the table of batches' ids, and clear it of old ones."""
         self.run(

@@ -176,6 +176,21 @@ class PostgresSink(ServerSink):
                     raise
         self._partitions.add(name)
 
+    def kept_tables(self) -> list[str]:
+        """Tables, and the partitions of Homer 7."""
+        return self.names() + [name for (name,) in self.run(PARTITIONS)]
+
+    def make_partitions_ahead(self, seconds: Sequence[int]) -> None:
+        """Make the partitions of these times, of all tables of Homer 7."""
+        for (table,) in self.run(PARTITIONED):
+            if _homer7.is_homer7_table(table):
+                for at in seconds:
+                    self.make_partition(table, at)
+
+    def quoted(self, name: str) -> str:
+        """A table or column for SQL."""
+        return quoted(name)
+
     def make_batches(self) -> None:
         """Make the table of batches' ids, and clear it of old ones."""
         self.run("BEGIN")
@@ -272,6 +287,13 @@ class PostgresSink(ServerSink):
 TABLES = (
     "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition"
     " AND pg_table_is_visible(oid) AND relnamespace <> 'pg_catalog'::regnamespace"
+)
+
+_VISIBLE = "pg_table_is_visible(oid) AND relnamespace <> 'pg_catalog'::regnamespace"
+PARTITIONED = f"SELECT relname FROM pg_class WHERE relkind = 'p' AND {_VISIBLE}"
+PARTITIONS = (
+    "SELECT relname FROM pg_class WHERE relkind = 'r' AND relispartition"
+    f" AND relname LIKE 'hep\\_proto\\_%' AND {_VISIBLE}"
 )
 
 

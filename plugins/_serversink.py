@@ -215,6 +215,36 @@ class ServerSink(BatchSink):
         yield "homerd_sipcapture_replayed_total", labels, self.replayed
         yield "homerd_sipcapture_odd_clocks_total", labels, self.odd_clocks
 
+    # Upkeep, on a sink that is never started
+
+    def kept_tables(self) -> list[str]:
+        """Tables and partitions that are there."""
+        return self.names()
+
+    def remove(self, table: str, before: str, whole: bool) -> None:
+        """Drop *table*, or delete its rows before a time."""
+        name = self.quoted(table)
+        if whole:
+            self.run(f"DROP TABLE IF EXISTS {name}")
+            return
+        there = {column.name for column in self.columns_of(table)}
+        times = [layout[at].name for layout in self.layouts for at in (0, 1)]
+        column = next((each for each in times if each in there and "date" in each), None)
+        if column is not None:
+            self.run(f"DELETE FROM {name} WHERE {self.quoted(column)} < %s", [before])
+
+    def make_ahead(self, table: str, layout: int) -> None:
+        """Make *table* unless it is there."""
+        if self.create_tables and table.lower() not in self.tables:
+            self._shape(table, layout)
+
+    def make_partitions_ahead(self, seconds: Sequence[int]) -> None:
+        """Make the partitions of these times, of all partitioned tables."""
+
+    def quoted(self, name: str) -> str:
+        """A table or column for SQL."""
+        raise NotImplementedError
+
     # Tables
 
     def _shapes_of(

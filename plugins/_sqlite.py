@@ -171,6 +171,39 @@ class SqliteSink(BatchSink):
         cells = zip(self.layouts[layout], row, strict=True)
         return {"table": table, "record": {column.name: _shown(cell) for column, cell in cells}}
 
+    # Upkeep, on a sink that is never started
+
+    def kept_tables(self) -> list[str]:
+        """Tables that are there."""
+        assert self._connection is not None
+        rows = self._connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        return [name for (name,) in rows]
+
+    def remove(self, table: str, before: str, whole: bool) -> None:
+        """Drop *table*, or delete its rows before a time."""
+        connection = self._connection
+        assert connection is not None
+        name = _quoted(table)
+        try:
+            if whole:
+                connection.execute(f"DROP TABLE IF EXISTS {name}")
+                return
+            rows = connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
+            there = {name for (name,) in rows}
+            for column in (layout[0].name for layout in self.layouts):
+                if column in there:
+                    where = f"{_quoted(column)} < ?"
+                    connection.execute(f"DELETE FROM {name} WHERE {where}", (before,))
+                    return
+        except sqlite3.Error as error:
+            raise RetryLater(f"{self.path}: {error}") from error
+
+    def make_ahead(self, table: str, layout: int) -> None:
+        """Nothing: a table is made within a millisecond when its first row comes."""
+
+    def make_partitions_ahead(self, seconds: Sequence[int]) -> None:
+        """Nothing: SQLite has no partitions."""
+
     # The file
 
     def _prepare(self, connection: sqlite3.Connection) -> None:

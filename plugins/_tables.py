@@ -131,6 +131,11 @@ class TableName:
                 f'"{template}" cannot be a table: expected at most 64 of A-Z a-z 0-9 and _'
             )
 
+    @property
+    def seconds(self) -> int:
+        """For how long a name stays the same."""
+        return self._step
+
     def at(self, seconds: int) -> str:
         """The name for a message of *seconds* since 1970, UTC."""
         period = seconds // self._step

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from homerd.api import (
-    BatchSink,
     ConfigError,
     ConstantText,
     ModParam,
@@ -36,10 +35,10 @@ from homerd.api import (
     pseudo_variable,
     script_function,
 )
+from homerd_plugins._capture_stores import DEFAULT_MODE, REPORT, SEVEN, SIP, Stores
 from homerd_plugins._homer5 import (
     KAMAILIO_PROTOCOLS,
     REPLY,
-    REPORT_COLUMNS,
     REPORT_TABLES,
     REQUEST,
     SIP_COLUMNS,
@@ -49,7 +48,6 @@ from homerd_plugins._homer5 import (
     report_row,
     sip_row,
 )
-from homerd_plugins._homer7 import COLUMNS as HOMER7_COLUMNS
 from homerd_plugins._homer7 import (
     TYPES,
     homer7_report_row,
@@ -58,8 +56,6 @@ from homerd_plugins._homer7 import (
     table_of_sip,
     table_of_type,
 )
-from homerd_plugins._serversink import ServerSink
-from homerd_plugins._stores import POSTGRES, Address, sink_for, without_password
 from homerd_plugins._tables import (
     HOMER5,
     HOMER7,
@@ -73,14 +69,13 @@ from homerd_plugins._tables import (
     Tables,
     listed,
 )
+from homerd_plugins._upkeep import Retention
 
 log = logging.getLogger("homerd.sipcapture")
 
 ENTRY_EVENT = "sipcapture:request"
 MAIN_ROUTE = ("", "sip")  # hep_route that means none of its own
-DEFAULT_MODE = "default"
 COMPUTED_TABLES = 1000
-SIP, REPORT, SEVEN = 0, 1, 2  # the sink's layouts
 
 # (int)(atof(value) * atoi(factor)): as much of the text as is a number
 _FLOAT = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,4})?)", re.I | re.A)
@@ -110,6 +105,11 @@ class SipCapture(Plugin):
         help="homer5: a column for each header; homer7: tables hep_proto_… for homer-app",
     )
     capture_mode = ModParam(CaptureMode, many=True, help="a further store and its tables")
+    retention = ModParam(
+        Retention,
+        {},
+        help="days that tables are kept, by family: sip_capture_call=10;rtcp_capture=5",
+    )
     capture_on = ModParam(int, 0, reloadable=True, help="1: the capture functions store")
     hep_capture_on = ModParam(int, 0, reloadable=True, help="1: HEP packets are accepted")
     nonsip_hook = ModParam(
@@ -178,7 +178,8 @@ class SipCapture(Plugin):
         self._column_names: dict[str, str] = {}
         self._modes: dict[str, Mode] = {}  # those in use: none while capture_on is 0
         self._opened: dict[str, Mode] = {}
-        self._constant: dict[str, TableName] = {}
+        self._constant: dict[tuple[str, CaptureSink], TableName] = {}
+        self._stores: Stores | None = None
         self._computed: set[str] = set()
         self._computed_day = -1
         self._said = -1.0
@@ -304,50 +305,33 @@ class SipCapture(Plugin):
         """Open a sink for each database."""
         if not self.capture_on:
             return
-        sinks: dict[Address, BatchSink] = {}
-        for mode in self._all_modes():
-            address = self._address(mode)
-            if mode.schema == HOMER7 and address.store != POSTGRES:
-                raise ConfigError(
-                    f"{_parameter_of(mode)}: schema homer7 is for PostgreSQL: postgres://…"
-                )
-            if address not in sinks:
-                sinks[address] = worker.add_sink(self._sink(mode, address))
-            self._opened[mode.name] = Mode(mode, sinks[address])
-            _tell(self._opened[mode.name], worker.statistics)
+        self._stores = self._make_stores()
+        self._opened = self._stores.open(worker)
+        for mode in self._opened.values():
+            _tell(mode, worker.statistics)
         self._modes = self._opened
+        if worker.deliver:
+            self._stores.start_upkeep(self.retention)
 
-    def _all_modes(self) -> list[CaptureMode]:
-        """That of the module parameters and the others, each with its schema."""
+    @hookimpl
+    def shutdown(self, worker: Worker) -> None:
+        """End the upkeep."""
+        if self._stores is not None:
+            self._stores.stop_upkeep()
+
+    def remove_old(self, dry: bool) -> Iterator[tuple[str, str]]:
+        """For `homerd retention`: (store, what was or would be removed)."""
+        return self._make_stores().remove_old(self.retention, dry=dry)
+
+    def _make_stores(self) -> Stores:
         default = CaptureMode(
             DEFAULT_MODE, self.db_url, self.table_name, self.mt_mode, self.hash_source
         )
-        return [
+        modes = [
             dataclasses.replace(mode, schema=mode.schema or self.schema)
             for mode in (default, *self.capture_mode)
         ]
-
-    def _address(self, mode: CaptureMode) -> Address:
-        try:
-            return Address.of(mode.db_url)
-        except ValueError as error:
-            raise ConfigError(f"{_parameter_of(mode)}: {error}") from None
-
-    def _sink(self, mode: CaptureMode, address: Address) -> BatchSink:
-        names = self._column_names
-        layouts = [
-            [column._replace(renamed=names.get(column.key, "")) for column in columns]
-            for columns in (SIP_COLUMNS, REPORT_COLUMNS)
-        ]
-        layouts.append(list(HOMER7_COLUMNS))
-        sink: BatchSink = sink_for(
-            address,
-            self.name if mode.name == DEFAULT_MODE else f"{self.name}.{mode.name}",
-            layouts,
-            create_tables=bool(self.create_tables),
-            source=_parameter_of(mode),
-        )
-        return sink
+        return Stores(modes, self._column_names, bool(self.create_tables))
 
     @hookimpl
     def metrics(self) -> Iterator[tuple[str, dict[str, str], float]]:
@@ -361,9 +345,8 @@ class SipCapture(Plugin):
         for field, count in self.settings.bad.items():
             yield "homerd_sipcapture_unreadable_total", {"field": field}, count
         yield "homerd_sipcapture_mended_rows_total", {}, self.settings.cleaned
-        for sink in {mode.sink.name: mode.sink for mode in self._opened.values()}.values():
-            if isinstance(sink, ServerSink):
-                yield from sink.samples()
+        if self._stores is not None:
+            yield from self._stores.samples()
         yield "homerd_sipcapture_computed_tables", {}, len(self._computed)
 
     # The script's words
@@ -521,7 +504,7 @@ class SipCapture(Plugin):
         if frame.micros >= 1_000_000:
             seconds += frame.micros // 1_000_000
         if codes:
-            name = self._constant.get(text)
+            name = self._constant.get((text, sink))
             if name is not None:
                 return name.at(seconds)
         try:
@@ -530,7 +513,9 @@ class SipCapture(Plugin):
             self._refuse("table_name", text)
             return None
         if isinstance(text, ConstantText):
-            self._constant[text] = template
+            self._constant[text, sink] = template
+            if self._stores is not None:
+                self._stores.use(sink, template)
             return template.at(seconds)
         found = template.at(seconds)
         return found if self._may_use(found, sink) else None
@@ -592,11 +577,3 @@ def _constant_table(text: str | int) -> str:
     """A table the script names without variables, checked."""
     TableName(str(text))
     return ConstantText(text)
-
-
-def _parameter_of(mode: CaptureMode) -> str:
-    """The modparam that names the mode's database; its password is nobody's to see."""
-    url = without_password(mode.db_url)
-    if mode.name == DEFAULT_MODE:
-        return f'modparam("sipcapture", "db_url", "{url}")'
-    return f'modparam("sipcapture", "capture_mode", "{mode.name}=>db_url={url}…")'

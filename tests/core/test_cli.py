@@ -12,11 +12,11 @@ def test_the_version_is_told(capsys):
     assert capsys.readouterr().out == f"homerd {homerd.__version__}\n"
 
 
-def test_help_has_one_line_for_each_command(capsys):
+def test_help_has_a_line_for_each_command(capsys):
     assert main(["--help"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    words = " ".join(capsys.readouterr().out.split())
     for name, text in COMMANDS.items():
-        assert f"    {name:<10}{text}" in lines
+        assert f" {name} {text}" in words
 
 
 @pytest.mark.parametrize("arguments", [[], ["dance"], ["run", "--no-such-option"]])

@@ -1,0 +1,36 @@
+"""`homerd retention`: what is older than the script's `retention` says goes, now or for show."""
+
+from __future__ import annotations
+
+import argparse
+
+from homerd.commands.check import add_script_options
+from homerd.core import log
+from homerd.core.program import load
+from homerd.errors import ConfigError
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command's options."""
+    parser = commands.add_parser(
+        "retention", help="drops tables older than the script's retention; the daemon does hourly"
+    )
+    add_script_options(parser)
+    parser.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Remove what is too old in every store of the script."""
+    program = load(options.file, defines=options.define)
+    plugin = program.registry.plugin("sipcapture")
+    if plugin is None:
+        raise ConfigError(f"{options.file}: loads no sipcapture, which has the stores")
+    if not plugin.retention:
+        raise ConfigError(
+            f'{options.file}: no modparam("sipcapture", "retention", "sip_capture_call=10")'
+        )
+    log.start()
+    for store, removal in plugin.remove_old(dry=options.dry_run):
+        print(f"{store}: {removal}")
+    return 0

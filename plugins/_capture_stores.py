@@ -1,0 +1,137 @@
+"""The stores of sipcapture: a sink for each database, and who looks after its tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from homerd.api import ConfigError, Worker
+from homerd_plugins import _homer7
+from homerd_plugins._homer5 import REPORT_COLUMNS, SIP_COLUMNS
+from homerd_plugins._serversink import ServerSink
+from homerd_plugins._stores import POSTGRES, SQLITE, Address, sink_for, without_password
+from homerd_plugins._tables import HOMER5, HOMER7, CaptureMode, CaptureSink, Mode, TableName
+from homerd_plugins._upkeep import Upkeep, remove_old
+
+MODULE, DEFAULT_MODE = "sipcapture", "default"
+SIP, REPORT, SEVEN = 0, 1, 2  # the sinks' layouts
+
+
+class Stores:
+    """What the capture modes write to.
+
+    modes: each with its schema.  columns: names the operator gave, by key.
+    """
+
+    def __init__(
+        self, modes: Sequence[CaptureMode], columns: Mapping[str, str], create_tables: bool
+    ) -> None:
+        self.modes = modes
+        self.create_tables = create_tables
+        self.sinks: dict[Address, Any] = {}
+        self._layouts = [
+            [column._replace(renamed=columns.get(column.key, "")) for column in layout]
+            for layout in (SIP_COLUMNS, REPORT_COLUMNS)
+        ]
+        self._layouts.append(list(_homer7.COLUMNS))
+        self._used: list[tuple[CaptureSink, TableName]] = []
+        self._upkeep: Upkeep | None = None
+
+    def open(self, worker: Worker) -> dict[str, Mode]:
+        """Add a sink for each database; gives the modes at work."""
+        opened = {}
+        for mode in self.modes:
+            address = address_of(mode)
+            if mode.schema == HOMER7 and address.store != POSTGRES:
+                raise ConfigError(
+                    f"{parameter_of(mode)}: schema homer7 is for PostgreSQL: postgres://…"
+                )
+            if address not in self.sinks:
+                self.sinks[address] = worker.add_sink(self._sink(mode))
+            opened[mode.name] = Mode(mode, self.sinks[address])
+        return opened
+
+    def use(self, sink: CaptureSink, template: TableName) -> None:
+        """Note that the script stores in such tables: they are made ahead."""
+        self._used.append((sink, template))
+
+    def start_upkeep(self, days: Mapping[str, int]) -> None:
+        """Look after tables each hour; SQLite needs it for nothing but retention."""
+        keepers = self._keepers()
+        if days or any(address.store != SQLITE for address in keepers):
+            places = list(keepers)
+            self._upkeep = Upkeep(
+                list(keepers.values()),
+                lambda: days,
+                lambda place, times: self._needed(places[place], times),
+            )
+            self._upkeep.start()
+
+    def stop_upkeep(self) -> None:
+        """End that."""
+        if self._upkeep is not None:
+            self._upkeep.stop()
+
+    def remove_old(self, days: Mapping[str, int], *, dry: bool) -> Iterator[tuple[str, str]]:
+        """Remove what is too old in each store; (store, what was or would be removed)."""
+        for address, make in self._keepers().items():
+            keeper = make()
+            keeper.connect()
+            try:
+                for removal in remove_old(keeper, days, time.time(), dry=dry):
+                    yield address.shown, str(removal)
+            finally:
+                keeper.close()
+
+    def samples(self) -> Iterator[tuple[str, dict[str, str], float]]:
+        """What was done to rows and tables."""
+        for sink in self.sinks.values():
+            if isinstance(sink, ServerSink):
+                yield from sink.samples()
+        if self._upkeep is not None:
+            yield "homerd_sipcapture_dropped_tables_total", {}, self._upkeep.dropped
+            yield "homerd_sipcapture_upkeep_failures_total", {}, self._upkeep.failures
+
+    def _sink(self, mode: CaptureMode) -> Any:
+        return sink_for(
+            address_of(mode),
+            MODULE if mode.name == DEFAULT_MODE else f"{MODULE}.{mode.name}",
+            self._layouts,
+            create_tables=self.create_tables,
+            source=parameter_of(mode),
+        )
+
+    def _keepers(self) -> dict[Address, Callable[[], Any]]:
+        found: dict[Address, Callable[[], Any]] = {}
+        for mode in self.modes:
+            found.setdefault(address_of(mode), lambda mode=mode: self._sink(mode))
+        return found
+
+    def _needed(self, address: Address, times: Sequence[int]) -> Iterator[tuple[str, int]]:
+        """Tables of a store at these times, as far as the script has used their names."""
+        sink = self.sinks[address]
+        templates = {name.template for where, name in list(self._used) if where is sink}
+        for mode in self.modes:
+            if address_of(mode) == address and mode.schema == HOMER5:
+                templates |= {name for name in mode.tables if "%" in name}
+        for template in sorted(templates):
+            name = TableName(template)
+            if 3600 <= name.seconds <= 86400:
+                yield from ((table, SIP) for table in dict.fromkeys(map(name.at, times)))
+
+
+def address_of(mode: CaptureMode) -> Address:
+    """The mode's database."""
+    try:
+        return Address.of(mode.db_url)
+    except ValueError as error:
+        raise ConfigError(f"{parameter_of(mode)}: {error}") from None
+
+
+def parameter_of(mode: CaptureMode) -> str:
+    """The modparam that names the mode's database; its password is nobody's to see."""
+    url = without_password(mode.db_url)
+    if mode.name == DEFAULT_MODE:
+        return f'modparam("sipcapture", "db_url", "{url}")'
+    return f'modparam("sipcapture", "capture_mode", "{mode.name}=>db_url={url}…")'

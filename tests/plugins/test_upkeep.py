@@ -1,0 +1,126 @@
+"""Retention and tables made ahead: which names go, and that stores do as they are told."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from homerd.cli import main
+from homerd_plugins._homer5 import REPORT_COLUMNS, SIP_COLUMNS
+from homerd_plugins._homer7 import COLUMNS, partition
+from homerd_plugins._stores import Address, sink_for
+from homerd_plugins._upkeep import Retention, removals, remove_old
+
+NOON = 1700049600  # 2023-11-15 12:00:00 UTC
+LAYOUTS = (SIP_COLUMNS, REPORT_COLUMNS, COLUMNS)
+DAY = 86400
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("sip_capture_call_20231104", ["drop sip_capture_call_20231104"]),
+        ("sip_capture_call_20231105", []),
+        ("sip_capture_call_2023110423", ["drop sip_capture_call_2023110423"]),
+        ("Sip_Capture_Call_20200101", ["drop Sip_Capture_Call_20200101"]),
+        ("sip_capture_call_20231399", []),
+        ("sip_capture_call_2023", []),
+        ("sip_capture_call", ["delete rows of sip_capture_call before 2023-11-05"]),
+        ("sip_capture_call_old_20200101", []),
+        ("other_20200101", []),
+        ("rtcp_capture_all_20200101", ["drop rtcp_capture_all_20200101"]),
+        ("hep_proto_1_call_20231101_2200", ["drop hep_proto_1_call_20231101_2200"]),
+        ("hep_proto_1_call_default", []),
+        ("homerd_batches", []),
+    ],
+)
+def test_what_is_older_than_its_family_may_be(name, what):
+    days = Retention.from_script("sip_capture_call=10; rtcp_capture=5;hep_proto_1_call=7;")
+    assert [str(removal) for removal in removals([name], days, NOON)] == what
+
+
+@pytest.mark.parametrize("text", ["sip_capture", "a=b", "a=0", "a=-1", "a b=3"])
+def test_a_retention_that_cannot_be_read_is_refused(text):
+    with pytest.raises(ValueError, match="expected FAMILY=DAYS"):
+        Retention.from_script(text)
+
+
+@pytest.fixture(params=["postgres", "mariadb", "sqlite"])
+def keeper(request, tmp_path):
+    if request.param == "sqlite":
+        url = f"sqlite://{tmp_path}/x.db"
+    else:
+        server = request.getfixturevalue(request.param)
+        url = server.url("postgres" if request.param == "postgres" else "mysql")
+    one = sink_for(Address.of(url), "upkeep", LAYOUTS)
+    one.connect()
+    yield one
+    one.close()
+
+
+def report(table: str, date: str):
+    return table, 1, (date, 1, "c", "10.0.0.1", 1, "10.0.0.2", 2, 1, 2, 3, "homer01", "{}")
+
+
+def test_old_tables_go_and_old_rows_of_tables_without_a_date(keeper):
+    keeper.write(
+        [
+            report("r_20200101", "2020-01-01 00:00:00"),
+            report("r_20231115", "2020-01-01 00:00:00"),
+            report("r", "2023-11-09 23:59:59"),
+            report("r", "2023-11-15 00:00:00"),
+        ]
+    )
+    days = {"r": 5}
+    expected = ["drop r_20200101", "delete rows of r before 2023-11-10"]
+    assert [str(each) for each in remove_old(keeper, days, NOON, dry=True)] == expected
+    assert "r_20200101" in keeper.kept_tables()
+    assert [str(each) for each in remove_old(keeper, days, NOON)] == expected
+    assert "r_20200101" not in keeper.kept_tables()
+    assert "r_20231115" in keeper.kept_tables()
+
+
+def test_partitions_of_homer_7_are_made_ahead_and_go_by_their_date(postgres):
+    one = sink_for(Address.of(postgres.url("postgres")), "upkeep", LAYOUTS)
+    one.connect()
+    now = int(time.time())
+    created = datetime.fromtimestamp(now, UTC).isoformat(" ")
+    one.write([("hep_proto_1_call", 2, ("s", created, "{}", "{}", "raw"))])
+    one.make_partitions_ahead([now - 3 * DAY, now, now + DAY])
+    names = [partition("hep_proto_1_call", now + days * DAY)[0] for days in (-3, 0, 1)]
+    assert set(names) <= set(one.kept_tables())
+    gone = remove_old(one, {"hep_proto_1_call": 2}, now)
+    assert [removal.table for removal in gone if removal.whole] == [names[0]]
+    assert not {names[0]} & set(one.kept_tables())
+    assert postgres.rows("SELECT raw FROM hep_proto_1_call") == [("raw",)]
+    one.close()
+
+
+def test_tables_made_ahead_are_those_a_row_would_make(postgres):
+    one = sink_for(Address.of(postgres.url("postgres")), "upkeep", LAYOUTS)
+    one.connect()
+    one.make_ahead("t_20260101", 0)
+    one.make_ahead("t_20260101", 0)
+    assert postgres.rows("SELECT count(*) FROM t_20260101") == [(0,)]
+    one.close()
+
+
+def test_the_command_shows_what_would_go_and_then_removes_it(tmp_path: Path, capsys):
+    script = tmp_path / "homer.cfg"
+    script.write_text(
+        f'loadmodule "sipcapture"\nmodparam("sipcapture", "db_url", "sqlite://{tmp_path}/x.db")\n'
+        'modparam("sipcapture", "retention", "sip_capture_call=10")\nrequest_route { exit; }\n'
+    )
+    connection = sqlite3.connect(tmp_path / "x.db")
+    connection.execute("CREATE TABLE sip_capture_call_20200101 (callid TEXT)")
+    line = f"sqlite://{tmp_path}/x.db: drop sip_capture_call_20200101\n"
+    assert main(["retention", "-f", str(script), "--dry-run"]) == 0
+    assert capsys.readouterr().out == line
+    assert main(["retention", "-f", str(script)]) == 0
+    assert capsys.readouterr().out == line
+    assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
+    connection.close()
