@@ -87,8 +87,15 @@ class Stores:
     def samples(self) -> Iterator[tuple[str, dict[str, str], float]]:
         """What was done to rows and tables."""
         for sink in self.sinks.values():
-            if isinstance(sink, ServerSink):
-                yield from sink.samples()
+            if not isinstance(sink, ServerSink):
+                continue
+            labels = {"sink": sink.name}
+            for column, count in sink.truncated.items():
+                cut = labels | {"column": column}
+                yield "homerd_sipcapture_truncated_total", cut, count
+            yield "homerd_sipcapture_mended_cells_total", labels, sink.mended
+            yield "homerd_sipcapture_replayed_total", labels, sink.replayed
+            yield "homerd_sipcapture_odd_clocks_total", labels, sink.odd_clocks
         if self._upkeep is not None:
             yield "homerd_sipcapture_dropped_tables_total", {}, self._upkeep.dropped
             yield "homerd_sipcapture_upkeep_failures_total", {}, self._upkeep.failures

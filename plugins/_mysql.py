@@ -14,7 +14,6 @@ from homerd_plugins._homer5 import INTEGER, Column, Row
 from homerd_plugins._serversink import (
     AWAY,
     BATCH_DAYS,
-    BATCHES,
     CONNECT_SECONDS,
     ROWS,
     SHAPE,
@@ -144,15 +143,16 @@ class MysqlSink(ServerSink):
     def make_batches(self) -> None:
         """Make the table of batches' ids, and clear it of old ones."""
         self.run(
-            f"CREATE TABLE IF NOT EXISTS {BATCHES} (batch varchar(190) CHARACTER SET ascii NOT NULL"
+            "CREATE TABLE IF NOT EXISTS homerd_batches"
+            " (batch varchar(190) CHARACTER SET ascii NOT NULL"
             " PRIMARY KEY, written timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP) ENGINE=InnoDB"
         )
-        self.run(f"DELETE FROM {BATCHES} WHERE written < NOW() - INTERVAL {BATCH_DAYS} DAY")
+        self.run(f"DELETE FROM homerd_batches WHERE written < NOW() - INTERVAL {BATCH_DAYS} DAY")
 
     def claim(self, batch_id: str) -> bool:
         """Note *batch_id*; waits for a transaction that is about to note the same."""
         with self._connection.cursor() as cursor:
-            cursor.execute(f"INSERT IGNORE INTO {BATCHES} (batch) VALUES (%s)", [batch_id])
+            cursor.execute("INSERT IGNORE INTO homerd_batches (batch) VALUES (%s)", [batch_id])
             return bool(cursor.rowcount)
 
     def insert(self, table: str, shape: Shape, columns: list[Sequence[Any]]) -> None:

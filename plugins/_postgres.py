@@ -24,7 +24,6 @@ from homerd_plugins._homer5 import INTEGER, Column
 from homerd_plugins._serversink import (
     AWAY,
     BATCH_DAYS,
-    BATCHES,
     CONNECT_SECONDS,
     ROWS,
     SHAPE,
@@ -196,16 +195,16 @@ class PostgresSink(ServerSink):
         self.run("BEGIN")
         self.run(_LOCK)
         self.run(
-            f"CREATE TABLE IF NOT EXISTS {BATCHES} (batch text PRIMARY KEY,"
+            "CREATE TABLE IF NOT EXISTS homerd_batches (batch text PRIMARY KEY,"
             " written timestamp with time zone NOT NULL DEFAULT current_timestamp)"
         )
-        self.run(f"DELETE FROM {BATCHES} WHERE written < now() - interval '{BATCH_DAYS} days'")
+        self.run(f"DELETE FROM homerd_batches WHERE written < now() - interval '{BATCH_DAYS} days'")
         self.run("COMMIT")
 
     def claim(self, batch_id: str) -> bool:
         """Note *batch_id*; waits for a transaction that is about to note the same."""
         noted = self.run(
-            f"INSERT INTO {BATCHES} (batch) VALUES (%s) ON CONFLICT DO NOTHING RETURNING 1",
+            "INSERT INTO homerd_batches (batch) VALUES (%s) ON CONFLICT DO NOTHING RETURNING 1",
             [batch_id],
         )
         return bool(noted)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,6 @@ CONNECT_SECONDS = 5.0
 # A server that takes connections and answers nothing is given up on after this long.
 ANSWER_SECONDS = 60.0
 
-BATCHES = "homerd_batches"
 BATCH_DAYS = 7
 
 AWAY, SHAPE, ROWS = "away", "shape", "rows"  # what an error is about
@@ -205,15 +204,6 @@ class ServerSink(BatchSink):
         table, layout, row = record
         cells = zip(self.layouts[layout], row, strict=True)
         return {"table": table, "record": {column.name: _shown(cell) for column, cell in cells}}
-
-    def samples(self) -> Iterator[tuple[str, dict[str, str], float]]:
-        """What was done to rows to make them fit."""
-        labels = {"sink": self.name}
-        for column, count in self.truncated.items():
-            yield "homerd_sipcapture_truncated_total", labels | {"column": column}, count
-        yield "homerd_sipcapture_mended_cells_total", labels, self.mended
-        yield "homerd_sipcapture_replayed_total", labels, self.replayed
-        yield "homerd_sipcapture_odd_clocks_total", labels, self.odd_clocks
 
     # Upkeep, on a sink that is never started
 
