@@ -88,7 +88,9 @@ def test_a_shipped_script_compiles_without_a_diagnostic(script):
 
 
 def test_homer_cfg_has_switches():
-    assert {"DO_IPV6", "DO_DROP_OPTIONS", "DO_DROP_SCANNERS", "DO_METHOD_COUNTS"} == set(SWITCHES)
+    own = {"DO_IPV6", "DO_DROP_OPTIONS", "DO_DROP_SCANNERS", "DO_METHOD_COUNTS"}
+    assert own <= set(SWITCHES)
+    assert len(SWITCHES) == len(set(SWITCHES))
 
 
 @pytest.mark.parametrize("switches", [*([name] for name in SWITCHES), SWITCHES], ids="+".join)
