@@ -298,7 +298,7 @@ def _metrics(program: Program) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in program.registry.names:
         hook = getattr(program.registry.plugin(name), "metrics", None)
-        for metric, labels, value in hook() if hook is not None else ():
+        for metric, labels, value, *_ in hook() if hook is not None else ():
             shown = ",".join(f'{key}="{labels[key]}"' for key in sorted(labels))
             found[f"{metric}{{{shown}}}" if shown else metric] = value
     return found
