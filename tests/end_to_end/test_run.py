@@ -230,7 +230,8 @@ def test_a_port_in_use_is_one_clear_line(run):
 def test_a_database_that_cannot_be_opened_is_one_clear_line(tmp_path, free_port):
     script = tmp_path / "homer.cfg"
     listen = f"listen=udp:127.0.0.1:{free_port}"
-    script.write_text(SCRIPT.format(listen=listen, database=tmp_path / "none/homer.db"))
+    text = SCRIPT.format(listen=listen, database=tmp_path / "none/homer.db")
+    script.write_text(text.replace(f"{tmp_path}/none/homer.db.spool", f"{tmp_path}/spool"))
     command = [sys.executable, "-m", "homerd", "run", "-f", str(script)]
     done = subprocess.run(
         [*command, "--socket", str(tmp_path / "sock")],
