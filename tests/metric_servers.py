@@ -122,14 +122,50 @@ class InfluxV1(MetricServer):
         ]
 
 
+class Prometheus(MetricServer):
+    """Prometheus, which reads the pages of its targets each 100 ms."""
+
+    package, program, ping = "prometheus", "prometheus", "/-/ready"
+
+    def watch(self, *targets: str) -> None:
+        """Read these targets, `127.0.0.1:9096`, from the start on."""
+        jobs = [{"job_name": "homerd", "static_configs": [{"targets": list(targets)}]}]
+        settings = {"global": {"scrape_interval": "100ms"}, "scrape_configs": jobs}
+        # YAML is a superset of JSON
+        (self.folder / "prometheus.yml").write_text(json.dumps(settings))
+
+    def command(self) -> list[str]:
+        return [
+            self.program,
+            f"--config.file={self.folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={self.folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+        ]
+
+    def value(self, query: str) -> float | None:
+        """The one value a query gives, None when it gives none."""
+        found = self.get("/api/v1/query", query=query)["data"]["result"]
+        return float(found[0]["value"][1]) if found else None
+
+    def wait_for(self, query: str) -> float:
+        """The value, once there is one."""
+        until = time.monotonic() + START_SECONDS
+        while (value := self.value(query)) is None:
+            assert time.monotonic() < until, self.get("/api/v1/targets")
+            time.sleep(0.05)
+        return value
+
+
 @contextlib.contextmanager
-def running(kind: type[MetricServer]) -> Iterator[Any]:
-    """A server that is gone afterwards, with its folder."""
+def running(kind: type[MetricServer], *targets: str) -> Iterator[Any]:
+    """A server that is gone afterwards, with its folder; targets: what Prometheus is to read."""
     if shutil.which(kind.program) is None:
         missing(kind.package)
     folder = Path(tempfile.mkdtemp(prefix=f"{kind.package}-"))
     server = kind(folder)
     try:
+        if isinstance(server, Prometheus):
+            server.watch(*targets)
         server.start()
         yield server
     finally:
