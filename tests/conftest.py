@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from elasticsearch_node import elasticsearch_node, elasticsearch_session
 from hypothesis import settings
 from metric_servers import influx_v1, victoria_metrics
@@ -19,6 +20,15 @@ __all__ = [
     "postgres_server",
     "victoria_metrics",
 ]
+
+
+@pytest.fixture(autouse=True)
+def spool_folder(tmp_path_factory, monkeypatch):
+    """A place for spools, away from where the tests are run."""
+    folder = tmp_path_factory.mktemp("spool")
+    monkeypatch.setenv("HOMERD_SPOOL", str(folder))
+    return folder
+
 
 # No example has a deadline, as machines differ; where the outcome decides what lands, the examples
 # are the same each time.

@@ -276,7 +276,12 @@ class Spool:
 
 
 def default_folder() -> Path:
-    """Where spools are when nobody says: the system's place if it is ours, else where we are."""
+    """Where spools are when no script says.
+
+    HOMERD_SPOOL in the environment, else the system's place if it is ours, else where we are.
+    """
+    if told := os.environ.get("HOMERD_SPOOL"):
+        return Path(told)
     return _SYSTEM if os.access(_SYSTEM, os.W_OK | os.X_OK) else Path("homerd.spool")
 
 

@@ -21,7 +21,6 @@ BURST = 500  # most packets sent at once when the sender is late
 
 SCRIPT = """
 listen=udp:127.0.0.1:{port}
-spool_dir="{database}.spool"
 loadmodule "pv.so"
 loadmodule "htable.so"
 loadmodule "sipcapture.so"

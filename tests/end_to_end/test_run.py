@@ -20,7 +20,6 @@ SECONDS = 30.0  # a deadline nobody should meet
 
 SCRIPT = """
 {listen}
-spool_dir="{database}.spool"
 debug=1
 loadmodule "pv.so"
 loadmodule "xlog.so"
