@@ -13,13 +13,20 @@ _VARIABLE = re.compile(r"\$(?:\((?=.*\)\s*$))?(avp|var|xavp)\(\s*([^()$]+?)\s*\)
 
 
 class Target:
-    """A variable that can be written to; is_stack: it keeps older values below."""
+    """A variable that can be written to; is_stack: it keeps older values below.
 
-    __slots__ = ("is_stack", "set")
+    text: as it was written.
+    """
 
-    def __init__(self, set: Callable[[Packet, Value], None], is_stack: bool) -> None:
+    __slots__ = ("is_stack", "set", "text")
+
+    def __init__(self, text: str, set: Callable[[Packet, Value], None], is_stack: bool) -> None:
+        self.text = text
         self.set = set
         self.is_stack = is_stack
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 class Targets(tuple[Target, ...]):
@@ -42,16 +49,19 @@ def target(text: str) -> Target:
         raise ValueError(f'expected $avp(name), $xavp(root=>key) or $var(name), got "{text}"')
     kind, name = found[1], found[2]
     if kind == "var":
-        return Target(lambda packet, value: _set_var(packet, name, value), False)
+        return Target(text, lambda packet, value: _set_var(packet, name, value), False)
     if kind == "avp":
         plain = name.removeprefix("s:")
         return Target(
-            lambda packet, value: _avps.write(_avps.stacks_of(packet), value, plain, None), True
+            text,
+            lambda packet, value: _avps.write(_avps.stacks_of(packet), value, plain, None),
+            True,
         )
     root, arrow, key = name.partition("=>")
     if not arrow:
         raise ValueError(f'expected $xavp(root=>key), got "{text}"')
     return Target(
+        text,
         lambda packet, value: _avps.write_xavp(
             _avps.roots_of(packet, "xavp"), value, root, None, key, None
         ),
