@@ -24,8 +24,6 @@ from homerd.api import (
     script_function,
 )
 
-# An Ethernet frame's worth; one that is fragmented is lost whole when a part of it is.
-DATAGRAM_SIZE = 1432
 
 _SPECIAL = re.compile(r"[:|@\x00-\x1f\x7f]")
 _SPECIAL_IN_LABELS = re.compile(r"[|@\x00-\x1f\x7f]")
@@ -40,7 +38,7 @@ class StatsdSink(BatchSink):
 
     spools = False  # a counter of an hour ago would be counted now
 
-    def __init__(self, address: str, port: int, datagram_size: int = DATAGRAM_SIZE) -> None:
+    def __init__(self, address: str, port: int, datagram_size: int = 0) -> None:
         super().__init__(name="statsd")
         self.where = f"{address}:{port}"
         self.address = address
@@ -100,8 +98,8 @@ class Statsd(Plugin):
     port = ModParam(str, "8125", help="UDP port of the server")
     datagram_size = ModParam(
         int,
-        DATAGRAM_SIZE,
-        help="most bytes in a datagram; 0: one for each call, as Kamailio has it",
+        0,
+        help="most bytes in a datagram, 1432 fit Ethernet; 0: one for each call, as Kamailio has it",
     )
 
     def __init__(self) -> None:
