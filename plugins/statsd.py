@@ -24,7 +24,6 @@ from homerd.api import (
     script_function,
 )
 
-
 _SPECIAL = re.compile(r"[:|@\x00-\x1f\x7f]")
 _SPECIAL_IN_LABELS = re.compile(r"[|@\x00-\x1f\x7f]")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -99,7 +98,7 @@ class Statsd(Plugin):
     datagram_size = ModParam(
         int,
         0,
-        help="most bytes in a datagram, 1432 fit Ethernet; 0: one for each call, as Kamailio has it",
+        help="most bytes in a datagram, 1432 fit Ethernet; 0: one a call, as Kamailio has it",
     )
 
     def __init__(self) -> None:
