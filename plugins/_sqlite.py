@@ -84,6 +84,7 @@ class SqliteSink(BatchSink):
     ) -> None:
         super().__init__(name, batch_size=batch_size, batch_age=batch_age, queue_limit=queue_limit)
         self.path = path
+        self.where = f"sqlite:{path}"
         self.layouts = [tuple(layout) for layout in layouts]
         self.record_format = format_of(self.layouts)
         self.create_tables = create_tables
