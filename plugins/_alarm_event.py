@@ -33,10 +33,10 @@ class Evidence:
 class AlarmEvent:
     """One change of an alarm's state for one key.
 
-    id: the same from the moment it is raised until it has cleared, and used once, over restarts
-    too.  value: what the window held.  threshold: what it was compared with.  total: counted since
-    the window that raised it began.  started_at, at: epoch seconds, when it was raised and when this
-    event is of.  source_ip: of the packet that raised it, "" when none did.
+    id: the same from the moment it is raised until it has cleared; another never has it, not even
+    after a restart.  value: what the window held.  threshold: what it was compared with.
+    total: counted since the window that raised it began.  started_at, at: epoch seconds of its
+    being raised and of this event.  source_ip: of the packet that raised it, "" when none did.
     repeated: raised before and still so; told again because its definition says so.
     """
 
