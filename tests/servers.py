@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -54,6 +55,24 @@ class DatabaseServer:
     def connection(self) -> Any:
         """A driver's connection as the test user, committing each statement."""
         raise NotImplementedError
+
+    def root(self, database: str = "") -> Any:
+        """A connection that may do anything."""
+        raise NotImplementedError
+
+    def cut(self) -> None:
+        """End the connections of the test user, as an administrator does."""
+        raise NotImplementedError
+
+    def admit(self, yes: bool) -> None:
+        """Whether the test user may connect; connections that are there stay."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def crowded(self) -> Iterator[None]:
+        """Have no connection left for the test user meanwhile."""
+        raise NotImplementedError
+        yield
 
     def answers(self) -> bool:
         """Whether it takes connections."""
@@ -123,13 +142,19 @@ class DatabaseServer:
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What a query gives."""
-        connection = self.connection()
-        try:
-            cursor = connection.cursor()
-            cursor.execute(query)
-            return list(cursor.fetchall()) if cursor.description else []
-        finally:
-            connection.close()
+        return _rows(self.connection(), query)
+
+    def rows_as_root(self, query: str, database: str = "") -> list[tuple[Any, ...]]:
+        """The same, when the test user may not ask."""
+        return _rows(self.root(database), query)
+
+    def drop(self) -> None:
+        """Drop the test user's database; nobody may be connected to it."""
+        self.rows_as_root(f"DROP DATABASE {DATABASE}")
+
+    def create(self) -> None:
+        """Make it again, empty."""
+        self.rows_as_root(f"CREATE DATABASE {DATABASE}")
 
     def identity(self) -> dict[str, Any]:
         """As whom it runs, for Popen."""
@@ -191,13 +216,34 @@ class PostgresServer(DatabaseServer):
             options="-c timezone=UTC",
         )
 
-    def root(self) -> Any:
-        """A connection that may do anything."""
+    def root(self, database: str = "") -> Any:
         import psycopg
 
         return psycopg.connect(
-            host=str(self.folder), port=self.port, user="root", dbname="postgres", autocommit=True
+            host=str(self.folder),
+            port=self.port,
+            user="root",
+            dbname=database or "postgres",
+            autocommit=True,
         )
+
+    def create(self) -> None:
+        self.rows_as_root(f"CREATE DATABASE {DATABASE} OWNER {USER}")
+
+    def cut(self) -> None:
+        self.rows_as_root(
+            f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = '{USER}'"
+        )
+
+    def admit(self, yes: bool) -> None:
+        self.rows_as_root(f"ALTER ROLE {USER} {'LOGIN' if yes else 'NOLOGIN'}")
+
+    @contextlib.contextmanager
+    def crowded(self) -> Iterator[None]:
+        # The same SQLSTATE, 53300, as max_connections gives, which needs a restart to change.
+        self.rows_as_root(f"ALTER DATABASE {DATABASE} CONNECTION LIMIT 0")
+        yield
+        self.rows_as_root(f"ALTER DATABASE {DATABASE} CONNECTION LIMIT -1")
 
     def stop(self) -> None:
         self._end(signal.SIGINT)  # "fast": connections are cut, not waited for
@@ -278,9 +324,30 @@ class MariaDbServer(DatabaseServer):
     def connection(self) -> Any:
         return self._connect(USER, PASSWORD, DATABASE)
 
-    def root(self) -> Any:
-        """A connection that may do anything."""
-        return self._connect("root", "", None)
+    def root(self, database: str = "") -> Any:
+        return self._connect("root", "", database or None)
+
+    def cut(self) -> None:
+        self.rows_as_root(f"KILL CONNECTION USER '{USER}'@'%'")
+        self.rows_as_root(f"KILL CONNECTION USER '{USER}'@'localhost'")
+
+    def admit(self, yes: bool) -> None:
+        lock = "UNLOCK" if yes else "LOCK"
+        for host in ("%", "localhost"):
+            self.rows_as_root(f"ALTER USER '{USER}'@'{host}' ACCOUNT {lock}")
+
+    @contextlib.contextmanager
+    def crowded(self) -> Iterator[None]:
+        least = 10  # MariaDB takes no smaller number
+        self.rows_as_root(f"SET GLOBAL max_connections = {least}")
+        with contextlib.ExitStack() as crowd:
+            self.admit(False)
+            self.cut()
+            for _ in range(least):
+                crowd.callback(self.root().close)
+            self.admit(True)  # the server keeps one connection more for root
+            yield
+        self.rows_as_root("SET GLOBAL max_connections = DEFAULT")
 
     def _connect(self, user: str, password: str, database: str | None) -> Any:
         import pymysql
@@ -297,12 +364,31 @@ class MariaDbServer(DatabaseServer):
         )
 
 
+def _rows(connection: Any, query: str) -> list[tuple[Any, ...]]:
+    try:
+        cursor = connection.cursor()
+        cursor.execute(query)
+        return list(cursor.fetchall()) if cursor.description else []
+    finally:
+        connection.close()
+
+
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listens on, neither for TCP nor for UDP.
+
+    The kernel gives none below 32768 to connections, so a server that was stopped finds its port
+    again, and whoever tries to connect meanwhile does not get connected to himself.
+    """
+    while True:
+        port = random.randrange(20_000, 32_768)
+        with (
+            contextlib.suppress(OSError),
+            socket.socket() as tcp,
+            socket.socket(type=socket.SOCK_DGRAM) as udp,
+        ):
+            tcp.bind(("127.0.0.1", port))
+            udp.bind(("127.0.0.1", port))
+            return port
 
 
 def postgres_programs() -> Path:
