@@ -33,7 +33,7 @@ COMMANDS = {
     "bench": "µs per packet of each stage, with the operator's own script",
     "search": "finds stored messages by Call-ID, user or time",
     "flow": "draws the ladder of one stored call",
-    "retention": "drops tables older than the script says; the daemon does so each hour",
+    "retention": "drops tables beyond what the script keeps; the daemon does so each hour",
 }
 
 INPUT_AT_FAULT, ARGUMENTS_AT_FAULT, INTERRUPTED = 1, 2, 130

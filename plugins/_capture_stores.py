@@ -12,7 +12,7 @@ from homerd_plugins._homer5 import REPORT_COLUMNS, SIP_COLUMNS
 from homerd_plugins._serversink import ServerSink
 from homerd_plugins._stores import POSTGRES, SQLITE, Address, sink_for, without_password
 from homerd_plugins._tables import HOMER5, HOMER7, CaptureMode, CaptureSink, Mode, TableName
-from homerd_plugins._upkeep import Upkeep, remove_old
+from homerd_plugins._upkeep import AGE, SIZE, Kept, Upkeep, remove_old
 
 MODULE, DEFAULT_MODE = "sipcapture", "default"
 SIP, REPORT, SEVEN = 0, 1, 2  # the sinks' layouts
@@ -21,14 +21,21 @@ SIP, REPORT, SEVEN = 0, 1, 2  # the sinks' layouts
 class Stores:
     """What the capture modes write to.
 
-    modes: each with its schema.  columns: names the operator gave, by key.
+    modes: each with its schema.  columns: names the operator gave, by key.  shrinks: whether files
+    are made such that they can give back room.
     """
 
     def __init__(
-        self, modes: Sequence[CaptureMode], columns: Mapping[str, str], create_tables: bool
+        self,
+        modes: Sequence[CaptureMode],
+        columns: Mapping[str, str],
+        create_tables: bool,
+        *,
+        shrinks: bool = False,
     ) -> None:
         self.modes = modes
         self.create_tables = create_tables
+        self.shrinks = shrinks
         self.sinks: dict[Address, Any] = {}
         self._layouts = [
             [column._replace(renamed=columns.get(column.key, "")) for column in layout]
@@ -56,14 +63,14 @@ class Stores:
         """Note that the script stores in such tables: they are made ahead."""
         self._used.append((sink, template))
 
-    def start_upkeep(self, days: Mapping[str, int]) -> None:
+    def start_upkeep(self, kept: Kept) -> None:
         """Look after tables each hour; SQLite needs it for nothing but retention."""
         keepers = self._keepers()
-        if days or any(address.store != SQLITE for address in keepers):
+        if kept.days or kept.size or any(address.store != SQLITE for address in keepers):
             places = list(keepers)
             self._upkeep = Upkeep(
                 list(keepers.values()),
-                lambda: days,
+                kept,
                 lambda place, times: self._needed(places[place], times),
             )
             self._upkeep.start()
@@ -73,13 +80,13 @@ class Stores:
         if self._upkeep is not None:
             self._upkeep.stop()
 
-    def remove_old(self, days: Mapping[str, int], *, dry: bool) -> Iterator[tuple[str, str]]:
-        """Remove what is too old in each store; (store, what was or would be removed)."""
+    def remove_old(self, kept: Kept, *, dry: bool) -> Iterator[tuple[str, str]]:
+        """Remove what is too old or too much in each store; (store, what was or would be)."""
         for address, make in self._keepers().items():
             keeper = make()
             keeper.connect()
             try:
-                for removal in remove_old(keeper, days, time.time(), dry=dry):
+                for removal in remove_old(keeper, kept, time.time(), dry=dry):
                     yield address.shown, str(removal)
             finally:
                 keeper.close()
@@ -97,16 +104,21 @@ class Stores:
             yield "homerd_sipcapture_replayed_total", labels, sink.replayed
             yield "homerd_sipcapture_odd_clocks_total", labels, sink.odd_clocks
         if self._upkeep is not None:
-            yield "homerd_sipcapture_dropped_tables_total", {}, self._upkeep.dropped
+            for why in (AGE, SIZE):
+                dropped = self._upkeep.dropped[why]
+                yield "homerd_sipcapture_dropped_tables_total", {"reason": why}, dropped
             yield "homerd_sipcapture_upkeep_failures_total", {}, self._upkeep.failures
 
     def _sink(self, mode: CaptureMode) -> Any:
+        address = address_of(mode)
+        options = {"shrinks": self.shrinks} if address.store == SQLITE else {}
         return sink_for(
-            address_of(mode),
+            address,
             MODULE if mode.name == DEFAULT_MODE else f"{MODULE}.{mode.name}",
             self._layouts,
             create_tables=self.create_tables,
             source=parameter_of(mode),
+            **options,
         )
 
     def _keepers(self) -> dict[Address, Callable[[], Any]]:

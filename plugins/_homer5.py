@@ -182,9 +182,14 @@ def is_table_name(name: str) -> bool:
     return _TABLE_NAME.fullmatch(name) is not None and not name.lower().startswith(_RESERVED)
 
 
+def is_family(name: str) -> bool:
+    """Whether *name*, without date or number, is that of tables of Homer 5."""
+    return _FAMILY.fullmatch(name) is not None
+
+
 def has_rotated_name(name: str) -> bool:
     """Whether *name* is a table of Homer 5, or a base name with the number rotation gives it."""
-    return _FAMILY.fullmatch(name) is not None or _ROTATED.fullmatch(name) is not None
+    return is_family(name) or _ROTATED.fullmatch(name) is not None
 
 
 def sip_row(packet: Packet, settings: Settings) -> Row | None:

@@ -179,6 +179,10 @@ class PostgresSink(ServerSink):
         """Tables, and the partitions of Homer 7."""
         return self.names() + [name for (name,) in self.run(PARTITIONS)]
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each table and partition, with its indexes."""
+        return {name: int(size) for name, size in self.run(SIZES)}
+
     def make_partitions_ahead(self, seconds: Sequence[int]) -> None:
         """Make the partitions of these times, of all tables of Homer 7."""
         for (table,) in self.run(PARTITIONED):
@@ -293,6 +297,11 @@ PARTITIONED = f"SELECT relname FROM pg_class WHERE relkind = 'p' AND {_VISIBLE}"
 PARTITIONS = (
     "SELECT relname FROM pg_class WHERE relkind = 'r' AND relispartition"
     f" AND relname LIKE 'hep\\_proto\\_%' AND {_VISIBLE}"
+)
+# A table that is dropped meanwhile has no size.
+SIZES = (
+    "SELECT relname, coalesce(pg_total_relation_size(oid), 0) FROM pg_class"
+    f" WHERE relkind = 'r' AND {_VISIBLE}"
 )
 
 

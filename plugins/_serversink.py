@@ -223,6 +223,13 @@ class ServerSink(BatchSink):
         if column is not None:
             self.run(f"DELETE FROM {name} WHERE {self.quoted(column)} < %s", [before])
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each table and partition, with its indexes."""
+        raise NotImplementedError
+
+    def give_back(self) -> None:
+        """Nothing: a server gives back what a dropped table took."""
+
     def make_ahead(self, table: str, layout: int) -> None:
         """Make *table* unless it is there."""
         if self.create_tables and table.lower() not in self.tables:

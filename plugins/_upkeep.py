@@ -1,7 +1,8 @@
 """Tables look after themselves: old ones go by the date in their name, coming ones are made ahead.
 
 A table whose name has no date is never dropped; rows of one that `retention` names are deleted.
-All dates are UTC, as those in the names.
+When a store is larger than `retention_size` its oldest tables go, never those of today, nor those
+of a family that is not known to be homerd's.  All dates are UTC, as those in the names.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +28,11 @@ AGAIN_SECONDS = 60.0  # after a store was away
 # FAMILY_YYYYMMDD, of Homer 7 with _HHMM; YYYYMMDDHH are partitions of the rotation scripts
 _DATED = re.compile(r"(.+?)_p?([0-9]{8})(?:_?[0-9]{2}(?:[0-9]{2})?)?", re.A)
 _ITEM = re.compile(r"\s*([A-Za-z0-9_]{1,64})\s*=\s*([0-9]{1,5})\s*", re.A)
+_SIZE = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([KMGTP]?)(?:i?B)?\s*", re.I | re.A)
+_UNITS = " KMGTP"
+LEAST_SIZE = 1 << 20
+
+AGE, SIZE = "age", "size"  # why something goes
 
 
 class Retention:
@@ -43,18 +50,53 @@ class Retention:
         return days
 
 
+class RetentionSize:
+    """`retention_size`: how large a store may grow, `500MB`, `10GB`, `1.5TB`; a KB has 1024."""
+
+    @classmethod
+    def from_script(cls, text: str | int) -> int:
+        """Read modparam's value, in bytes; 0 for any size."""
+        found = _SIZE.fullmatch(str(text))
+        if found is None:
+            raise ValueError(f'expected a size, as 500MB, 10GB or 1.5TB, got "{text}"')
+        size = int(float(found[1]) * 1024 ** _UNITS.index(found[2].upper() or " "))
+        if 0 < size < LEAST_SIZE:
+            raise ValueError(f'expected 1MB or more, or 0 for any size, got "{text}"')
+        return size
+
+
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What is to go: a whole table, or the rows of one that are older than *before*."""
+    """What is to go: a whole table, or the rows of one that are older than *before*.
+
+    bytes: what the table takes, where its size is why it goes.
+    """
 
     table: str
     before: datetime
     whole: bool
+    why: str = AGE
+    bytes: int = 0
 
     def __str__(self) -> str:
+        if self.why == SIZE:
+            return f"drop {self.table}, {shown_size(self.bytes)}, for retention_size"
         if self.whole:
             return f"drop {self.table}"
         return f"delete rows of {self.table} before {self.before:%Y-%m-%d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a store may keep.
+
+    days: by family.  size: bytes of all tables, 0 for any.  is_ours: of a family or an undated
+    name, whether its tables count towards the size and may go for it.
+    """
+
+    days: Mapping[str, int]
+    size: int = 0
+    is_ours: Callable[[str], bool] = lambda family: False
 
 
 class Keeper(Protocol):
@@ -73,6 +115,12 @@ class Keeper(Protocol):
 
     def remove(self, table: str, before: str, whole: bool) -> None:
         """Drop *table*, or delete its rows before a time."""
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes that each table and partition takes, with its indexes."""
+
+    def give_back(self) -> None:
+        """After removals: let go of the room they left, where that takes doing."""
 
     def make_ahead(self, table: str, layout: int) -> None:
         """Make *table* unless it is there."""
@@ -93,9 +141,23 @@ def date_of(name: str) -> tuple[str, datetime] | None:
     return found[1].lower(), day
 
 
+def family_of(name: str) -> str:
+    """What *name* is without its date, in small letters."""
+    dated = date_of(name)
+    return dated[0] if dated else name.lower()
+
+
+def shown_size(size: float) -> str:
+    """*size* in bytes for people: `1.5 GB`."""
+    unit = 0
+    while size >= 1024 and unit < len(_UNITS) - 1:
+        size, unit = size / 1024, unit + 1
+    return f"{size:.4g} {_UNITS[unit].strip()}B"
+
+
 def removals(names: Iterable[str], days: Mapping[str, int], now: float) -> Iterator[Removal]:
     """What of *names* is older than its family may be; whole tables first."""
-    today = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    today = _midnight(now)
     trims = []
     for name in sorted(names):
         dated = date_of(name)
@@ -111,19 +173,80 @@ def removals(names: Iterable[str], days: Mapping[str, int], now: float) -> Itera
     yield from trims
 
 
-def remove_old(
-    keeper: Keeper, days: Mapping[str, int], now: float, *, dry: bool = False
-) -> list[Removal]:
-    """Remove what is too old; gives what was, or with *dry* would be, removed."""
-    done = []
-    for removal in removals(keeper.kept_tables(), days, now):
-        done.append(removal)
-        if dry:
+def _midnight(now: float) -> datetime:
+    return datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def oversize(
+    sizes: Mapping[str, int], limit: int, is_ours: Callable[[str], bool], now: float
+) -> Iterator[Removal]:
+    """The tables that go, oldest first, until the others are within *limit* bytes."""
+    today = _midnight(now)
+    total, old = 0, []
+    for name, size in sizes.items():
+        dated = date_of(name)
+        family = dated[0] if dated else name.lower()
+        if not is_ours(family):
             continue
-        keeper.remove(removal.table, f"{removal.before:%Y-%m-%d %H:%M:%S}", removal.whole)
-        if removal.whole:
-            log.info("table dropped by retention table=%s store=%s", removal.table, keeper.where)
+        total += size
+        if dated and dated[1] < today:
+            old.append((dated[1], name, size))
+    for day, name, size in sorted(old):
+        if total <= limit:
+            return
+        total -= size
+        yield Removal(name, day, whole=True, why=SIZE, bytes=size)
+
+
+def remove_old(keeper: Keeper, kept: Kept, now: float, *, dry: bool = False) -> list[Removal]:
+    """Remove what is too old or too much; gives what was, or with *dry* would be, removed."""
+    done = []
+    for removal in removals(keeper.kept_tables(), kept.days, now):
+        done.append(removal)
+        if not dry:
+            _remove(keeper, removal)
+    if kept.size:
+        done += _shrink(
+            keeper, kept, now, {removal.table for removal in done if removal.whole}, dry
+        )
+    if done and not dry:
+        keeper.give_back()
     return done
+
+
+def _shrink(keeper: Keeper, kept: Kept, now: float, gone: set[str], dry: bool) -> Iterator[Removal]:
+    """Remove the oldest tables until the store is within its size, measured after each."""
+    sizes = {name: size for name, size in keeper.sizes().items() if name not in gone}
+    if dry:
+        yield from oversize(sizes, kept.size, kept.is_ours, now)
+        return
+    while (removal := next(oversize(sizes, kept.size, kept.is_ours, now), None)) is not None:
+        _remove(keeper, removal)
+        yield removal
+        sizes = keeper.sizes()
+        if removal.table in sizes:  # nobody may drop it, and it would be tried for ever
+            log.warning("table is still there table=%s store=%s", removal.table, keeper.where)
+            return
+    left = sum(size for name, size in sizes.items() if kept.is_ours(family_of(name)))
+    if left > kept.size:
+        log.warning(
+            "store is larger than retention_size, and no table is older than today"
+            " store=%s size=%s retention_size=%s",
+            keeper.where,
+            shown_size(left),
+            shown_size(kept.size),
+        )
+
+
+def _remove(keeper: Keeper, removal: Removal) -> None:
+    keeper.remove(removal.table, f"{removal.before:%Y-%m-%d %H:%M:%S}", removal.whole)
+    if removal.whole:
+        log.info(
+            "table dropped by retention table=%s why=%s store=%s",
+            removal.table,
+            removal.why,
+            keeper.where,
+        )
 
 
 class Upkeep:
@@ -131,18 +254,19 @@ class Upkeep:
 
     keepers: makes one for each store.  tables: those that will be needed, with their layout, by
     the store's place in *keepers*, at a time.  failures: rounds that a store did not let finish.
+    dropped: tables, by why.
     """
 
     def __init__(
         self,
         keepers: Sequence[Callable[[], Any]],
-        days: Callable[[], Mapping[str, int]],
+        kept: Kept,
         tables: Callable[[int, Sequence[int]], Iterable[tuple[str, int]]],
     ) -> None:
         self.failures = 0
-        self.dropped = 0
+        self.dropped: Counter[str] = Counter()
         self._keepers = keepers
-        self._days = days
+        self._kept = kept
         self._tables = tables
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
@@ -166,9 +290,8 @@ class Upkeep:
         keeper: Keeper = self._keepers[place]()
         try:
             keeper.connect()
-            self.dropped += sum(
-                removal.whole for removal in remove_old(keeper, self._days(), time.time())
-            )
+            done = remove_old(keeper, self._kept, time.time())
+            self.dropped.update(removal.why for removal in done if removal.whole)
             now = int(time.time())
             times = [now + hours * 3600 for hours in range(24 * DAYS_AHEAD + 1)]
             for table, layout in self._tables(place, times):

@@ -35,6 +35,7 @@ from homerd.api import (
     pseudo_variable,
     script_function,
 )
+from homerd_plugins._capture_problems import ENTRY_EVENT, MAIN_ROUTE, problems
 from homerd_plugins._capture_stores import DEFAULT_MODE, REPORT, SEVEN, SIP, Stores
 from homerd_plugins._homer5 import (
     KAMAILIO_PROTOCOLS,
@@ -44,6 +45,7 @@ from homerd_plugins._homer5 import (
     SIP_COLUMNS,
     Settings,
     has_rotated_name,
+    is_family,
     is_table_name,
     report_row,
     sip_row,
@@ -69,12 +71,10 @@ from homerd_plugins._tables import (
     Tables,
     listed,
 )
-from homerd_plugins._upkeep import Retention
+from homerd_plugins._upkeep import Kept, Retention, RetentionSize, family_of
 
 log = logging.getLogger("homerd.sipcapture")
 
-ENTRY_EVENT = "sipcapture:request"
-MAIN_ROUTE = ("", "sip")  # hep_route that means none of its own
 COMPUTED_TABLES = 1000
 
 # (int)(atof(value) * atoi(factor)): as much of the text as is a number
@@ -109,6 +109,11 @@ class SipCapture(Plugin):
         Retention,
         {},
         help="days that tables are kept, by family: sip_capture_call=10;rtcp_capture=5",
+    )
+    retention_size = ModParam(
+        RetentionSize,
+        0,
+        help="how large a store may grow, as 500MB or 10GB: its oldest tables go; 0 for any size",
     )
     capture_on = ModParam(int, 0, reloadable=True, help="1: the capture functions store")
     hep_capture_on = ModParam(int, 0, reloadable=True, help="1: HEP packets are accepted")
@@ -181,6 +186,7 @@ class SipCapture(Plugin):
         self._constant: dict[tuple[str, CaptureSink], TableName] = {}
         self._stores: Stores | None = None
         self._computed: set[str] = set()
+        self._families: set[str] = set()
         self._computed_day = -1
         self._said = -1.0
         self.words = (
@@ -188,7 +194,9 @@ class SipCapture(Plugin):
                 "sip_capture",
                 self.sip_capture,
                 (
-                    Parameter("table", ParameterKind.TEXT_OR_PV, False, convert=_constant_table),
+                    Parameter(
+                        "table", ParameterKind.TEXT_OR_PV, False, convert=self._constant_table
+                    ),
                     Parameter("mode", ParameterKind.CONSTANT, False, convert=self._mode_name),
                 ),
                 returns_bool=True,
@@ -228,44 +236,8 @@ class SipCapture(Plugin):
     @hookimpl
     def check_script(self, outline: Outline) -> Iterable[Problem]:
         """What of the parameters does not go together."""
-        if self.nonsip_hook and ENTRY_EVENT not in outline.events:
-            yield Problem(
-                f"nonsip_hook is 1, and there is no event_route[{ENTRY_EVENT}]",
-                parameter="nonsip_hook",
-                help=f"add event_route[{ENTRY_EVENT}] {{ return 1; }}, or leave nonsip_hook at 0",
-            )
         self._opensips = outline.opensips
-        if self.hep_route not in (*MAIN_ROUTE, *outline.routes):
-            yield Problem(
-                f"hep_route is {self.hep_route}, and there is no route[{self.hep_route}]",
-                parameter="hep_route",
-                help=f"add route[{self.hep_route}] {{ hep_resume_sip(); }}",
-            )
-        for name, highest in (("insert_retries", 500), ("insert_retry_timeout", 300)):
-            if not 0 <= getattr(self, name) <= highest:
-                yield Problem(
-                    f"{name} is {getattr(self, name)}, expected 0 to {highest}", parameter=name
-                )
-        if self.raw_ipip_capture_on and self.raw_moni_capture_on:
-            yield Problem(
-                "raw_ipip_capture_on and raw_moni_capture_on exclude each other",
-                parameter="raw_moni_capture_on",
-            )
-        elif self.raw_ipip_capture_on or self.raw_moni_capture_on:
-            yield Problem(
-                "live capture from an interface is not there yet: nothing will come from it",
-                parameter="raw_ipip_capture_on"
-                if self.raw_ipip_capture_on
-                else "raw_moni_capture_on",
-                warning=True,
-            )
-        for mode in self.capture_mode:
-            if mode.choice.how == "hash" and mode.hash_source is None:
-                yield Problem(
-                    f'capture mode "{mode.name}" does not say what hash is taken of: the Call-ID',
-                    parameter="capture_mode",
-                    warning=True,
-                )
+        return problems(self, outline)
 
     @hookimpl
     def configure(self, changed: frozenset[str]) -> None:
@@ -311,7 +283,7 @@ class SipCapture(Plugin):
             _tell(mode, worker.statistics)
         self._modes = self._opened
         if worker.deliver:
-            self._stores.start_upkeep(self.retention)
+            self._stores.start_upkeep(self._kept)
 
     @hookimpl
     def shutdown(self, worker: Worker) -> None:
@@ -321,7 +293,23 @@ class SipCapture(Plugin):
 
     def remove_old(self, dry: bool) -> Iterator[tuple[str, str]]:
         """For `homerd retention`: (store, what was or would be removed)."""
-        return self._make_stores().remove_old(self.retention, dry=dry)
+        return self._make_stores().remove_old(self._kept, dry=dry)
+
+    @property
+    def _kept(self) -> Kept:
+        return Kept(self.retention, self.retention_size, self._is_family)
+
+    def _is_family(self, family: str) -> bool:
+        """Whether *family* is Homer's, named by `retention`, or one the script's names have."""
+        short = family.removesuffix("_all")
+        return (
+            family in self.retention
+            or short in self.retention
+            or family in self._families
+            or is_family(family)
+            or is_homer7_table(family)
+            or is_homer7_table(family.removesuffix("_default"))
+        )
 
     def _make_stores(self) -> Stores:
         default = CaptureMode(
@@ -331,7 +319,14 @@ class SipCapture(Plugin):
             dataclasses.replace(mode, schema=mode.schema or self.schema)
             for mode in (default, *self.capture_mode)
         ]
-        return Stores(modes, self._column_names, bool(self.create_tables))
+        for mode in modes:
+            self._families.update(family_of(TableName(name).at(0)) for name in mode.tables)
+        return Stores(
+            modes,
+            self._column_names,
+            bool(self.create_tables),
+            shrinks=bool(self.retention_size),
+        )
 
     @hookimpl
     def metrics(self) -> Iterator[tuple[str, dict[str, str], float]]:
@@ -556,6 +551,11 @@ class SipCapture(Plugin):
                 )
         return False
 
+    def _constant_table(self, text: str | int) -> str:
+        """A table the script names without variables, checked."""
+        self._families.add(family_of(TableName(str(text)).at(0)))
+        return ConstantText(text)
+
     def _mode_name(self, text: str | int) -> str:
         names = [DEFAULT_MODE, *(mode.name for mode in self.capture_mode)]
         if text not in names:
@@ -571,9 +571,3 @@ def _tell(mode: Mode, statistics: Statistics) -> None:
     of = "" if mode.name == DEFAULT_MODE else f"[{mode.name}]"
     statistics.watch("sipcapture", f"captured_requests{of}", lambda packet: mode.requests)
     statistics.watch("sipcapture", f"captured_replies{of}", lambda packet: mode.replies)
-
-
-def _constant_table(text: str | int) -> str:
-    """A table the script names without variables, checked."""
-    TableName(str(text))
-    return ConstantText(text)

@@ -1,4 +1,4 @@
-"""`homerd retention`: what is older than the script's `retention` says goes, now or for show."""
+"""`homerd retention`: what is more than the script says to keep goes, now or for show."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from homerd.errors import ConfigError
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the command's options."""
     parser = commands.add_parser(
-        "retention", help="drops tables older than the script's retention; the daemon does hourly"
+        "retention", help="drops tables beyond the script's retention; the daemon does so each hour"
     )
     add_script_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
@@ -21,14 +21,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(options: argparse.Namespace) -> int:
-    """Remove what is too old in every store of the script."""
+    """Remove what is too old or too much in every store of the script."""
     program = load(options.file, defines=options.define)
     plugin = program.registry.plugin("sipcapture")
     if plugin is None:
         raise ConfigError(f"{options.file}: loads no sipcapture, which has the stores")
-    if not plugin.retention:
+    if not plugin.retention and not plugin.retention_size:
         raise ConfigError(
-            f'{options.file}: no modparam("sipcapture", "retention", "sip_capture_call=10")'
+            f'{options.file}: no modparam("sipcapture", "retention", "sip_capture_call=10"), and no'
+            ' modparam("sipcapture", "retention_size", "10GB")'
         )
     log.start()
     for store, removal in plugin.remove_old(dry=options.dry_run):

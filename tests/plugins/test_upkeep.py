@@ -13,7 +13,14 @@ from homerd.cli import main
 from homerd_plugins._homer5 import REPORT_COLUMNS, SIP_COLUMNS
 from homerd_plugins._homer7 import COLUMNS, partition
 from homerd_plugins._stores import Address, sink_for
-from homerd_plugins._upkeep import Retention, removals, remove_old
+from homerd_plugins._upkeep import (
+    Kept,
+    Retention,
+    RetentionSize,
+    oversize,
+    removals,
+    remove_old,
+)
 
 NOON = 1700049600  # 2023-11-15 12:00:00 UTC
 LAYOUTS = (SIP_COLUMNS, REPORT_COLUMNS, COLUMNS)
@@ -49,6 +56,46 @@ def test_a_retention_that_cannot_be_read_is_refused(text):
         Retention.from_script(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("10GB", 10 << 30), ("1.5tb", 3 << 39), (" 500 MB ", 500 << 20), ("2g", 2 << 30), ("0", 0)],
+)
+def test_a_size_is_read(text, size):
+    assert RetentionSize.from_script(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "ten", "10 apples", "-1GB", "GB", "10GBB", "1KB", "0x10MB"])
+def test_a_size_that_cannot_be_read_is_refused(text):
+    with pytest.raises(ValueError, match=r"expected (a size, as|1MB or more)"):
+        RetentionSize.from_script(text)
+
+
+SIZES = {
+    "c_20231114": 40,
+    "r_20231113": 30,
+    "c_20231113": 30,
+    "c_20231115": 90,
+    "c_20231116": 5,
+    "c": 20,
+    "other_20200101": 1000,
+}
+
+
+@pytest.mark.parametrize(
+    ("limit", "what"),
+    [
+        (215, []),
+        (214, ["c_20231113"]),
+        (160, ["c_20231113", "r_20231113"]),
+        (100, ["c_20231113", "r_20231113", "c_20231114"]),
+        (1, ["c_20231113", "r_20231113", "c_20231114"]),
+    ],
+)
+def test_the_oldest_tables_go_until_the_rest_fits_but_never_those_of_today(limit, what):
+    found = oversize(SIZES, limit, ("c", "r").__contains__, NOON)
+    assert [removal.table for removal in found] == what
+
+
 @pytest.fixture(params=["postgres", "mariadb", "sqlite"])
 def keeper(request, tmp_path):
     if request.param == "sqlite":
@@ -75,13 +122,49 @@ def test_old_tables_go_and_old_rows_of_tables_without_a_date(keeper):
             report("r", "2023-11-15 00:00:00"),
         ]
     )
-    days = {"r": 5}
+    days = Kept({"r": 5})
     expected = ["drop r_20200101", "delete rows of r before 2023-11-10"]
     assert [str(each) for each in remove_old(keeper, days, NOON, dry=True)] == expected
     assert "r_20200101" in keeper.kept_tables()
     assert [str(each) for each in remove_old(keeper, days, NOON)] == expected
     assert "r_20200101" not in keeper.kept_tables()
     assert "r_20231115" in keeper.kept_tables()
+
+
+def test_a_store_that_is_too_large_loses_its_oldest_tables(keeper, caplog):
+    text = "x" * 20_000
+    for day in ("20231110", "20231111", "20231112", "20231115"):
+        row = report(f"r_{day}", "2023-11-15 00:00:00")
+        keeper.write([(*row[:2], (*row[2][:-1], f"{number}{text}")) for number in range(200)])
+        if keeper.where.startswith("mysql"):
+            keeper.run(f"ANALYZE TABLE r_{day}")  # what the server does by itself, later
+    keeper.write([report("other_20200101", "2020-01-01 00:00:00")])
+    sizes = keeper.sizes()
+    total = sum(size for name, size in sizes.items() if name.startswith("r_"))
+    kept = Kept({}, total - sizes["r_20231110"] * 3 // 2, "r".__eq__)
+    expected = ["r_20231110", "r_20231111"]
+    assert [each.table for each in remove_old(keeper, kept, NOON, dry=True)] == expected
+    assert expected[0] in keeper.kept_tables()
+    assert [(each.table, each.why) for each in remove_old(keeper, kept, NOON)] == [
+        (name, "size") for name in expected
+    ]
+    assert not {*expected} & {*keeper.kept_tables()}
+    assert remove_old(keeper, Kept({}, 1, "r".__eq__), NOON)[0].table == "r_20231112"
+    assert {"r_20231115", "other_20200101"} <= {*keeper.kept_tables()}
+    assert "store is larger than retention_size" in caplog.text
+
+
+@pytest.mark.parametrize("shrinks", [True, False])
+def test_a_file_that_may_shrink_gives_back_what_a_dropped_table_took(tmp_path, shrinks):
+    path = tmp_path / "x.db"
+    one = sink_for(Address.of(f"sqlite://{path}"), "upkeep", LAYOUTS, shrinks=shrinks)
+    one.connect()
+    for day in ("20231110", "20231115"):
+        row = report(f"r_{day}", "2023-11-15 00:00:00")
+        one.write([(*row[:2], (*row[2][:-1], "x" * 20_000))] * 200)
+    assert [each.whole for each in remove_old(one, Kept({"r": 2}), NOON)] == [True]
+    one.close()
+    assert (path.stat().st_size < 6_000_000) is shrinks
 
 
 def test_partitions_of_homer_7_are_made_ahead_and_go_by_their_date(postgres):
@@ -93,7 +176,7 @@ def test_partitions_of_homer_7_are_made_ahead_and_go_by_their_date(postgres):
     one.make_partitions_ahead([now - 3 * DAY, now, now + DAY])
     names = [partition("hep_proto_1_call", now + days * DAY)[0] for days in (-3, 0, 1)]
     assert set(names) <= set(one.kept_tables())
-    gone = remove_old(one, {"hep_proto_1_call": 2}, now)
+    gone = remove_old(one, Kept({"hep_proto_1_call": 2}), now)
     assert [removal.table for removal in gone if removal.whole] == [names[0]]
     assert not {names[0]} & set(one.kept_tables())
     assert postgres.rows("SELECT raw FROM hep_proto_1_call") == [("raw",)]
@@ -124,3 +207,37 @@ def test_the_command_shows_what_would_go_and_then_removes_it(tmp_path: Path, cap
     assert capsys.readouterr().out == line
     assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
     connection.close()
+
+
+def test_the_command_goes_by_size_over_tables_the_script_names(tmp_path: Path, capsys):
+    script = tmp_path / "homer.cfg"
+    script.write_text(
+        f'loadmodule "sipcapture"\nmodparam("sipcapture", "db_url", "sqlite://{tmp_path}/x.db")\n'
+        'modparam("sipcapture", "retention_size", "1MB")\n'
+        'request_route { sip_capture("mine_%Y%m%d"); exit; }\n'
+    )
+    connection = sqlite3.connect(tmp_path / "x.db")
+    for name in ("mine_20200102", "mine_20200101", "theirs2_20200101", "sip_capture_call_20200103"):
+        connection.execute(f"CREATE TABLE {name} (msg TEXT)")
+        connection.execute(f"INSERT INTO {name} VALUES (?)", ["x" * 600_000])
+    connection.commit()
+    assert main(["retention", "-f", str(script), "--dry-run"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(", ")[0].split()[-1] for line in told] == ["mine_20200101", "mine_20200102"]
+    assert told[0].endswith(" KB, for retention_size")
+    assert main(["retention", "-f", str(script)]) == 0
+    names = connection.execute("SELECT name FROM sqlite_schema ORDER BY 1").fetchall()
+    assert names == [("sip_capture_call_20200103",), ("theirs2_20200101",)]
+    connection.close()
+
+
+def test_a_wrong_size_is_told_at_its_line(tmp_path: Path, capsys):
+    script = tmp_path / "homer.cfg"
+    script.write_text(
+        'loadmodule "sipcapture"\nmodparam("sipcapture", "retention_size", "lots")\n'
+        "request_route { exit; }\n"
+    )
+    assert main(["check", "-f", str(script)]) == 1
+    told = capsys.readouterr().err
+    assert ":2:" in told
+    assert 'expected a size, as 500MB, 10GB or 1.5TB, got "lots"' in told

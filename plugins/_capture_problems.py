@@ -1,0 +1,55 @@
+"""What of sipcapture's parameters does not go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from homerd.api import Outline, Problem
+
+if TYPE_CHECKING:
+    from homerd_plugins.sipcapture import SipCapture
+
+ENTRY_EVENT = "sipcapture:request"
+MAIN_ROUTE = ("", "sip")  # hep_route that means none of its own
+
+
+def problems(plugin: SipCapture, outline: Outline) -> Iterator[Problem]:
+    """What is wrong, and what is odd, with the script as a whole."""
+    if plugin.nonsip_hook and ENTRY_EVENT not in outline.events:
+        yield Problem(
+            f"nonsip_hook is 1, and there is no event_route[{ENTRY_EVENT}]",
+            parameter="nonsip_hook",
+            help=f"add event_route[{ENTRY_EVENT}] {{ return 1; }}, or leave nonsip_hook at 0",
+        )
+    if plugin.hep_route not in (*MAIN_ROUTE, *outline.routes):
+        yield Problem(
+            f"hep_route is {plugin.hep_route}, and there is no route[{plugin.hep_route}]",
+            parameter="hep_route",
+            help=f"add route[{plugin.hep_route}] {{ hep_resume_sip(); }}",
+        )
+    for name, highest in (("insert_retries", 500), ("insert_retry_timeout", 300)):
+        if not 0 <= getattr(plugin, name) <= highest:
+            yield Problem(
+                f"{name} is {getattr(plugin, name)}, expected 0 to {highest}", parameter=name
+            )
+    if plugin.raw_ipip_capture_on and plugin.raw_moni_capture_on:
+        yield Problem(
+            "raw_ipip_capture_on and raw_moni_capture_on exclude each other",
+            parameter="raw_moni_capture_on",
+        )
+    elif plugin.raw_ipip_capture_on or plugin.raw_moni_capture_on:
+        yield Problem(
+            "live capture from an interface is not there yet: nothing will come from it",
+            parameter="raw_ipip_capture_on"
+            if plugin.raw_ipip_capture_on
+            else "raw_moni_capture_on",
+            warning=True,
+        )
+    for mode in plugin.capture_mode:
+        if mode.choice.how == "hash" and mode.hash_source is None:
+            yield Problem(
+                f'capture mode "{mode.name}" does not say what hash is taken of: the Call-ID',
+                parameter="capture_mode",
+                warning=True,
+            )
