@@ -37,7 +37,7 @@ class HttpSink(NotifySink):
 
     def connect(self) -> None:
         """Start the client; it connects when it posts."""
-        self.tls.context()  # ConfigError for a file that cannot be read
+        self.tls.context(self.target)  # ConfigError for a file that cannot be read
         self._client = HttpClient(running=1, limit=2)
         self._client.start()
 

@@ -72,6 +72,10 @@ class Options:
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         self._given: dict[str, list[str]] = {}
         self._known: set[str] = set()
+        self.add(pairs)
+
+    def add(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Take options that stood elsewhere."""
         for name, value in pairs:
             if _CONTROL.search(value):
                 raise ValueError(f"option {name} holds a control character")
@@ -149,12 +153,12 @@ class TlsOptions:
         """Read them."""
         return TlsOptions(options.text("ca"), options.flag("verify", True))
 
-    def context(self) -> ssl.SSLContext:
-        """What a connection is made with; ConfigError when the file cannot be read."""
+    def context(self, name: str) -> ssl.SSLContext:
+        """What a connection of the target *name* is made with; ConfigError for a bad file."""
         try:
             context = ssl.create_default_context(cafile=self.authorities or None)
         except OSError as error:  # ssl.SSLError is one too
-            raise ConfigError(f"ca={self.authorities}: {error}") from error
+            raise ConfigError(f'target "{name}": ca={self.authorities}: {error}') from error
         if not self.verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

@@ -7,6 +7,7 @@ Notifications keep their order, also behind what waits on disk.
 from __future__ import annotations
 
 import secrets
+import socket
 import threading
 import time
 from collections import Counter
@@ -63,7 +64,7 @@ class NotifySink(BatchSink):
         self._window_end = clock()
         self._used = 0
         self._lock = threading.Lock()  # the loop thread has the summary sent
-        self._held = _Held()
+        self._held: _Held | None = None
         self._due = 0.0
         self._ending = False
 
@@ -86,34 +87,39 @@ class NotifySink(BatchSink):
     def write(self, batch: list[Record]) -> None:
         """Tell of *batch*; what was told before another event failed is not told again."""
         refused: list[int] = []
+        beyond: list[tuple[int, AlarmEvent]] = []
         reason = ""
-        for places, events in self._groups(batch):
-            if self._over() and not any(event.state == SUMMARISED for event in events):
-                self._hold(events)
+        for group in self._groups(batch):
+            if self._over() and not any(event.state == SUMMARISED for _, event in group):
+                beyond += group
                 continue
             try:
-                self.tell(events)
+                self._tell([event for _, event in group])
             except Rejected as error:
-                refused += places
+                refused += (place for place, _ in group)
                 reason = str(error)
-            else:
-                self.notifications += 1
-                self._remember(events)
-            self._used += 1
-        if self._ending and (summary := self._summary()) is not None:
-            self._tell_summary(summary)
+        events = [event for _, event in beyond]
+        if events and not self._hold(events):
+            # At stop there is no tick any more that would have the summary sent.
+            try:
+                self._tell([_Held(events).event(self.rate)])
+            except Rejected as error:
+                refused += (place for place, _ in beyond)
+                reason = str(error)
         if refused:
             raise Rejected(refused, reason)
+        self._remember(events)
 
     def tick(self, now: float) -> None:
         """Have the summary sent when its minute is over."""
         super().tick(now)
-        if self._held.count and self._clock() >= self._due:
+        if self._held is not None and self._clock() >= self._due:
             self._add_summary()
 
     def stop(self, timeout: float = 10.0) -> None:
         """Send what was held back, then end."""
-        self._ending = True
+        with self._lock:
+            self._ending = True
         self._add_summary()
         super().stop(timeout)
 
@@ -139,52 +145,50 @@ class NotifySink(BatchSink):
             self._used = 0
         return 0 < self.rate <= self._used
 
-    def _hold(self, events: Sequence[AlarmEvent]) -> None:
+    def _hold(self, events: Sequence[AlarmEvent]) -> bool:
+        """Keep *events* for the summary; False when there will be none."""
         with self._lock:
-            if not self._held.count:
+            if self._ending:
+                return False
+            if self._held is None:
+                self._held = _Held()
                 self._due = self._window_end
-            for event in events:
-                self._held.add(event)
+            self._held.take(events)
         self.summarised += len(events)
-        self._remember(events)
-
-    def _summary(self) -> Record | None:
-        """What was held back as an event of its own; None when nothing was."""
-        with self._lock:
-            held, self._held = self._held, _Held()
-        return held.event(self.rate).as_record() if held.count else None
+        return True
 
     def _add_summary(self) -> None:
-        summary = self._summary()
-        if summary is not None:
-            self.add(summary)
-
-    def _tell_summary(self, summary: Record) -> None:
-        """At stop: there is no tick any more that would add it."""
-        try:
-            self.tell([AlarmEvent.from_record(summary)])
-        except (Rejected, RetryLater) as error:
-            self._say(
-                'summary lost at stop sink=%s alarms=%d error="%s"',
-                (self.name, summary["total"], error),
-            )
-        else:
-            self.notifications += 1
+        """Add what was held back as an event of its own."""
+        with self._lock:
+            held, self._held = self._held, None
+        if held is not None:
+            self.add(held.event(self.rate).as_record())
 
     # A batch
 
-    def _groups(self, batch: list[Record]) -> Iterator[tuple[list[int], list[AlarmEvent]]]:
+    def _groups(self, batch: list[Record]) -> Iterator[list[tuple[int, AlarmEvent]]]:
         """Events of one notification each, with their places."""
         new = [
             (place, event)
-            for place, event in enumerate(map(_mended, batch))
+            for place, event in enumerate(map(mended, batch))
             if _token(event) not in self._told
         ]
         if self.together and new:
-            yield [place for place, _ in new], [event for _, event in new]
+            yield new
             return
-        for place, event in new:
-            yield [place], [event]
+        for item in new:
+            yield [item]
+
+    def _tell(self, events: Sequence[AlarmEvent]) -> None:
+        """Send one notification, and note that it was."""
+        try:
+            self.tell(events)
+        except Rejected:
+            self._used += 1
+            raise
+        self._used += 1
+        self.notifications += 1
+        self._remember(events)
 
     def _remember(self, events: Sequence[AlarmEvent]) -> None:
         for event in events:
@@ -202,44 +206,67 @@ class NotifySink(BatchSink):
 class _Held:
     """Events that wait for their summary, as numbers."""
 
-    def __init__(self) -> None:
+    def __init__(self, events: Sequence[AlarmEvent] = ()) -> None:
         self.kinds: Counter[str] = Counter()
         self.worst = 0
+        self.first: AlarmEvent | None = None
         self.last: AlarmEvent | None = None
-        self.started_at = 0.0
+        self.take(events)
 
-    @property
-    def count(self) -> int:
-        return self.kinds.total()
-
-    def add(self, event: AlarmEvent) -> None:
-        if self.last is None:
-            self.started_at = event.at
-        self.last = event
-        self.kinds[f"{event.alarm} {event.state}"] += 1
-        if event.severity in SEVERITIES:
-            self.worst = max(self.worst, SEVERITIES.index(event.severity))
+    def take(self, events: Sequence[AlarmEvent]) -> None:
+        """Count them."""
+        for event in events:
+            self.first = self.first or event
+            self.last = event
+            self.kinds[f"{event.alarm} {event.state}"] += 1
+            if event.severity in SEVERITIES:
+                self.worst = max(self.worst, SEVERITIES.index(event.severity))
 
     def event(self, rate: int) -> AlarmEvent:
-        assert self.last is not None  # whoever asks has counted
+        """The one that stands for them."""
+        assert self.first is not None  # nothing held is nothing to tell
+        assert self.last is not None
+        count = self.kinds.total()
         kinds = ", ".join(f"{kind} {count}" for kind, count in self.kinds.most_common())
-        more = "1 more alarm" if self.count == 1 else f"{self.count} more alarms"
+        more = "1 more alarm" if count == 1 else f"{count} more alarms"
         return AlarmEvent(
             id=secrets.token_hex(8),
             alarm="more",
             key="",
             state=SUMMARISED,
             severity=SEVERITIES[self.worst],
-            value=self.count,
+            value=count,
             threshold=rate,
             window_seconds=WINDOW_SECONDS,
-            total=self.count,
-            started_at=self.started_at,
+            total=count,
+            started_at=self.first.at,
             at=self.last.at,
             source_ip="",
             description=f"{more}: {kinds}",
             node=self.last.node,
         )
+
+
+def connected(
+    host: str, port: int, kind: socket.SocketKind, timeout: float | None = None
+) -> socket.socket:
+    """A socket that sends to *host*, by the first of its addresses that takes it."""
+    problem: OSError | None = None
+    try:
+        found = socket.getaddrinfo(host, port, type=kind)
+    except OSError as error:
+        raise RetryLater(f"{host}: {error.strerror}") from error
+    for family, type, protocol, _, place in found:
+        made = socket.socket(family, type, protocol)
+        made.settimeout(timeout)
+        try:
+            made.connect(place)
+        except OSError as error:
+            made.close()
+            problem = error
+        else:
+            return made
+    raise RetryLater(f"{host}:{port}: {problem}")
 
 
 def text_of(event: AlarmEvent) -> str:
@@ -258,8 +285,8 @@ def _token(event: AlarmEvent) -> Token:
     return event.id, event.state, event.at, event.repeated
 
 
-def _mended(record: Mapping[str, Any]) -> AlarmEvent:
-    """The event; bytes of the network that are no text become U+FFFD."""
+def mended(record: Mapping[str, Any]) -> AlarmEvent:
+    """The event of a record; bytes of the network that are no text become U+FFFD."""
     evidence = [_texts_mended(found) for found in record["evidence"]]
     return AlarmEvent.from_record(_texts_mended({**record, "evidence": evidence}))
 
