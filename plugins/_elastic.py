@@ -134,10 +134,15 @@ class ElasticSink(BatchSink):
         return reason, busy
 
     def _ask(self, call: Any, **request: Any) -> Any:
-        from elasticsearch import ApiError, TransportError
+        from elasticsearch import ApiError, TransportError, UnsupportedProductError
 
         try:
             return call(**request)
+        except UnsupportedProductError as error:
+            raise RetryLater(
+                f'modparam("elasticsearch", "url"): {self.where}: what answers there is not'
+                " Elasticsearch 8 (OpenSearch is refused by Elasticsearch's client)"
+            ) from error
         except ApiError as error:
             status = error.meta.status
             if status in (400, 413) and "operations" in request:

@@ -7,17 +7,26 @@ import os
 import pytest
 from elasticsearch_node import elasticsearch_node, elasticsearch_session
 from hypothesis import settings
-from metric_servers import influx_v1, victoria_metrics
+from metric_servers import (
+    elasticsearch,
+    elasticsearch_server,
+    influx_v1,
+    statsd,
+    victoria_metrics,
+)
 from servers import mariadb, mariadb_server, postgres, postgres_server
 
 __all__ = [
+    "elasticsearch",
     "elasticsearch_node",
+    "elasticsearch_server",
     "elasticsearch_session",
     "influx_v1",
     "mariadb",
     "mariadb_server",
     "postgres",
     "postgres_server",
+    "statsd",
     "victoria_metrics",
 ]
 

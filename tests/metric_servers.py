@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -22,17 +25,26 @@ from urllib.parse import urlencode
 import pytest
 from servers import START_SECONDS, free_port, missing
 
+BUILT = Path(__file__).parent.parent / ".servers"  # by .ci/servers
+
 
 class MetricServer:
     """A server's process and its folder."""
 
     package = program = ping = ""
+    start_seconds = START_SECONDS
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def require(cls) -> None:
+        """Skip the test where the server is not installed; where CI=true it fails."""
+        if shutil.which(cls.program) is None:
+            missing(cls.package)
 
     def command(self) -> list[str]:
         """The server's command line."""
@@ -44,7 +56,7 @@ class MetricServer:
             self.process = subprocess.Popen(
                 self.command(), stdout=output, stderr=output, cwd=self.folder
             )
-        until = time.monotonic() + START_SECONDS
+        until = time.monotonic() + self.start_seconds
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"{self.package}: {(self.folder / 'log').read_text()[-2000:]}")
@@ -156,11 +168,137 @@ class Prometheus(MetricServer):
         return value
 
 
+class BuiltServer(MetricServer):
+    """One that .ci/servers puts together."""
+
+    @classmethod
+    def require(cls) -> None:
+        if (BUILT / cls.package / "made-from").is_file() and shutil.which(cls.program):
+            return
+        reason = f"no server: .ci/servers makes {cls.package} (with {cls.program})"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+class Elasticsearch(BuiltServer):
+    """One node of Elasticsearch 8; what needs its modules (security, GET /) is not there."""
+
+    package, program, ping = "elasticsearch", "java", "/_cluster/health"
+    start_seconds = 60.0
+
+    def command(self) -> list[str]:
+        built = BUILT / "elasticsearch"
+        home = self.folder / "home"
+        home.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            (home / "modules").symlink_to(built / "modules")
+        modules = "jdk.net,org.elasticsearch.server,org.elasticsearch.preallocate"
+        settings = {
+            "path.home": home,
+            "http.port": self.port,
+            "transport.port": free_port(),
+            "discovery.type": "single-node",
+            "action.destructive_requires_name": "false",
+            "cluster.routing.allocation.disk.threshold_enabled": "false",
+        }
+        return [
+            self.program,
+            "-Xmx256m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            f"--module-path={built / 'lib'}",
+            f"--add-modules={modules},org.apache.logging.log4j.core",
+            "-cp",
+            str(built / "classes"),
+            "SmallNode",
+            *(f"{name}={value}" for name, value in settings.items()),
+        ]
+
+    def ask(self, method: str, path: str, body: str = "", kind: str = "application/json") -> Any:
+        """Its status and what it answers."""
+        data, headers = body.encode() or None, {"Content-Type": kind} if body else {}
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    def of(self, index: str, sort: str = "@timestamp") -> list[dict[str, Any]]:
+        """The documents of an index."""
+        self.ask("POST", f"/{index}/_refresh")
+        found = self.get(f"/{index}/_search", size="1000", sort=sort)
+        return [each["_source"] for each in found["hits"]["hits"]]
+
+    def clear(self) -> None:
+        """Away with the indices of tests."""
+        self.ask("DELETE", "/homerd-*")
+
+
+class Statsd(BuiltServer):
+    """statsd of npm; it keeps what it is told until it ends, and writes it to its log then."""
+
+    package, program = "statsd", "node"
+
+    def command(self) -> list[str]:
+        self.management = free_port()
+        settings = {
+            "address": "127.0.0.1",
+            "port": self.port,
+            "mgmt_address": "127.0.0.1",
+            "mgmt_port": self.management,
+            "flushInterval": 3_600_000,
+            "backends": ["./backends/console"],
+            "console": {"prettyprint": False},
+            "title": False,
+        }
+        (self.folder / "config.js").write_text(json.dumps(settings))
+        program = BUILT / "statsd/node_modules/statsd/stats.js"
+        return [self.program, str(program), str(self.folder / "config.js")]
+
+    def told(self, what: str) -> dict[str, str]:
+        """`counters`, `gauges` or `timers` as the management port shows them, less its own."""
+        shown = self._managed(what, b"END\n\n")
+        found = re.findall(
+            r"^\s*'?([^'\n]+?)'?: (\[[^]]*\]|[^\n,]+),?$", shown.strip("{} \n"), re.M
+        )
+        found += re.findall(r"^{ '?([^'\n]+?)'?: (\[[^]]*\]|[^\n,]+) }$", shown, re.M)
+        return {name: value for name, value in found if not name.startswith("statsd.")}
+
+    def wait_for(self, what: str, name: str) -> dict[str, str]:
+        """The same, once *name* is among it."""
+        until = time.monotonic() + START_SECONDS
+        while name not in (found := self.told(what)):
+            assert time.monotonic() < until, (found, self.told("counters"))
+            time.sleep(0.02)
+        return found
+
+    def bad_lines(self) -> int:
+        """Lines it could not read."""
+        shown = self._managed("counters", b"END\n\n")
+        found = re.search(r"'statsd.bad_lines_seen': ([0-9]+)", shown)
+        return int(found[1]) if found else 0
+
+    def _managed(self, command: str, end: bytes) -> str:
+        with socket.create_connection(("127.0.0.1", self.management), timeout=10) as connection:
+            connection.sendall(command.encode() + b"\n")
+            answer = b""
+            while not answer.endswith(end):
+                answer += connection.recv(1 << 16)
+        return answer.removesuffix(end).decode()
+
+    def _answers(self) -> bool:
+        try:
+            return "up" in self._managed("health", b"\n")
+        except OSError:
+            return False
+
+
 @contextlib.contextmanager
 def running(kind: type[MetricServer], *targets: str) -> Iterator[Any]:
     """A server that is gone afterwards, with its folder; targets: what Prometheus is to read."""
-    if shutil.which(kind.program) is None:
-        missing(kind.package)
+    kind.require()
     folder = Path(tempfile.mkdtemp(prefix=f"{kind.package}-"))
     server = kind(folder)
     try:
@@ -184,4 +322,25 @@ def victoria_metrics() -> Iterator[VictoriaMetrics]:
 def influx_v1() -> Iterator[InfluxV1]:
     """InfluxDB 1 for the tests of a module."""
     with running(InfluxV1) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_server() -> Iterator[Elasticsearch]:
+    """Elasticsearch for the session."""
+    with running(Elasticsearch) as server:
+        yield server
+
+
+@pytest.fixture
+def elasticsearch(elasticsearch_server: Elasticsearch) -> Elasticsearch:
+    """Elasticsearch without documents."""
+    elasticsearch_server.clear()
+    return elasticsearch_server
+
+
+@pytest.fixture(scope="module")
+def statsd() -> Iterator[Statsd]:
+    """statsd for the tests of a module; what they send has names of its own."""
+    with running(Statsd) as server:
         yield server

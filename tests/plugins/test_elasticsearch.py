@@ -182,7 +182,7 @@ def test_documents_that_the_node_refuses_are_named(elasticsearch_node, sink_of):
     sink = sink_of(elasticsearch_node.url)
     batch = [
         Document("homerd-x", f"id{n}", f'{{"v":{v}}}')
-        for n, v in enumerate(("1", '"a"', "2", "[]"))
+        for n, v in enumerate(("1", '"a"', "2", "{}"))
     ]
     with pytest.raises(Rejected, match=r"400 document_parsing_exception: field \[v\]") as raised:
         sink.write(batch)
@@ -220,6 +220,12 @@ def test_a_wrong_password_is_told_with_its_parameter(elasticsearch_node, sink_of
     with pytest.raises(RetryLater, match=r'modparam\("elasticsearch", "user"\).*401'):
         sink_of(elasticsearch_node.url, user="homer", password="wrong")
     sink_of(elasticsearch_node.url, user="homer", password="secret")
+
+
+def test_what_is_no_elasticsearch_is_told(elasticsearch_node, sink_of):
+    elasticsearch_node.product = ""
+    with pytest.raises(RetryLater, match=r'"url"\).*not Elasticsearch'):
+        sink_of(elasticsearch_node.url)
 
 
 def test_a_node_that_is_away_is_waited_for(sink_of):
