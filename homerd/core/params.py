@@ -64,7 +64,7 @@ class ParamsInUse:
                 if _same(old, new):
                     continue
                 gone = [line for line in old if not _among(line, new)]
-                if param.reloadable and not (param.many and gone):
+                if param.reloadable and not (param.many and gone and not param.replaceable):
                     continue
                 where = [line for line in new if not _among(line, old)] or new
                 load_line = draft.loader.load_lines.get(module)
@@ -91,7 +91,10 @@ class ParamsInUse:
                 wanted = program.params.get((module, param.name), [])
                 if _same(used, wanted):
                     continue
-                if param.many:
+                if param.replaceable:
+                    value = [line.value for line in wanted]
+                    found.append(Change(module, param.name, (value,), many=False))
+                elif param.many:
                     more = tuple(line.value for line in wanted if not _among(line, used))
                     if more:
                         found.append(Change(module, param.name, more, many=True))
@@ -112,11 +115,11 @@ class ParamsInUse:
                 if not change.many:
                     before.append((plugin, change.name, getattr(plugin, change.name, None)))
                 for value in change.values:
-                    plugin.set_mod_param(change.name, value)
+                    _set(plugin, change.name, value)
             _configure(registry, touched)
         except (ValueError, ConfigError) as error:
             for plugin, name, value in reversed(before):
-                plugin.set_mod_param(name, value)
+                _set(plugin, name, value)
             _configure(registry, touched)
             raise ConfigError(f"{error}: it needs a restart") from error
         for module, names in touched.items():
@@ -128,8 +131,8 @@ class ParamsInUse:
     def _keep(self, key: tuple[str, str], program: Program) -> None:
         lines = program.params.get(key, [])
         old = [line for line in self._lines.get(key, []) if not _among(line, lines)]
-        many = program.registry.mod_params(key[0])[key[1]].many
-        self._lines[key] = [*old, *lines] if many else lines
+        param = program.registry.mod_params(key[0])[key[1]]
+        self._lines[key] = [*old, *lines] if param.many and not param.replaceable else lines
 
     def _old(self, running: Program, key: tuple[str, str]) -> list[Assigned]:
         """A line that only the plugin still has, after a roll-back, is nobody's loss."""
@@ -144,6 +147,14 @@ def tell_outline(program: Program) -> None:
         hook = getattr(program.registry.plugin(module), "check_script", None)
         if hook is not None:
             list(hook(outline=program.outline))
+
+
+def _set(plugin: Any, name: str, value: object) -> None:  # any object with hooks
+    """Give a plugin a value, or all lines of one that takes many."""
+    if isinstance(value, list):
+        setattr(plugin, name, list(value))
+    else:
+        plugin.set_mod_param(name, value)
 
 
 def _configure(registry: Registry, touched: Mapping[str, set[str]]) -> None:

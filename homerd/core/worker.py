@@ -30,6 +30,7 @@ from homerd.core.tcp import TcpSource
 from homerd.core.timer import Timers
 from homerd.core.udp import UdpSource
 from homerd.packet import SIP, Packet, RunState, Statistics
+from homerd.plugin.hookspecs import SinkCounts
 from homerd.wire.hep import IPV4, Frame
 
 if TYPE_CHECKING:
@@ -168,6 +169,10 @@ class Worker:
     def now(self) -> float:
         """Seconds since 1970 by the script's clock."""
         return self._state.now()
+
+    def sink_counts(self) -> dict[str, SinkCounts]:
+        """What each sink has lost, and how full its spool is."""
+        return {sink.name: _sink_counts(sink) for sink in self.sinks}
 
     @property
     def statistics(self) -> Statistics:
@@ -478,6 +483,12 @@ def faked_options(state: RunState) -> Packet:
         raw=FAKED_OPTIONS,
     )
     return Packet(frame, state)
+
+
+def _sink_counts(sink: BatchSink) -> SinkCounts:
+    spool = sink.spool
+    percent = 100 * spool.size / spool.limit if spool is not None else 0.0
+    return SinkCounts(sink.dropped + sink.rejected, round(percent, 1))
 
 
 def _no_reload() -> None:

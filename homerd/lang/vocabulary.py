@@ -195,7 +195,10 @@ class Transformation:
 
 @dataclass(frozen=True, slots=True)
 class ModParam:
-    """What `modparam("module", "name", value)` may set."""
+    """What `modparam("module", "name", value)` may set.
+
+    replaceable: of many lines a reload may change or take away some, not only add.
+    """
 
     name: str
     convert: Callable[[str | int], object]
@@ -203,6 +206,7 @@ class ModParam:
     many: bool = False
     required: bool = False
     reloadable: bool = False
+    replaceable: bool = False
     default: object = None
     help: str = ""
 

@@ -106,7 +106,8 @@ class ModParam:
     """A parameter that `modparam` may set, read as an attribute of the plugin.
 
     kind: str, int, float, bool, or a class with `from_script(text)`, whose ValueError is the
-    diagnostic.  many: each modparam line adds to a list.
+    diagnostic.  many: each modparam line adds to a list.  replaceable: of many lines a reload may
+    change and take away some: the plugin is given the new list, then `configure`.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class ModParam:
         required: bool = False,
         many: bool = False,
         reloadable: bool = False,
+        replaceable: bool = False,
         help: str = "",
     ) -> None:
         self.kind = kind
@@ -124,6 +126,7 @@ class ModParam:
         self.required = required
         self.many = many
         self.reloadable = reloadable
+        self.replaceable = replaceable
         self.help = help
         self.name = ""
 
@@ -149,6 +152,7 @@ class ModParam:
             many=self.many,
             required=self.required,
             reloadable=self.reloadable,
+            replaceable=self.replaceable,
             default=self.default,
             help=self.help,
         )

@@ -118,6 +118,13 @@ class PacketPolicy:
     http: Callable[[HttpRequest], HttpAnswer | None] | None = None
 
 
+class SinkCounts(NamedTuple):
+    """Of a sink: records that were lost, by then, and how much of its spool is used."""
+
+    lost: int
+    spool_percent: float
+
+
 class Worker(Protocol):
     """What a plugin is given at start: one process with its loop, its sinks and its clock.
 
@@ -161,6 +168,9 @@ class Worker(Protocol):
 
     def now(self) -> float:
         """Seconds since 1970 by the script's clock."""
+
+    def sink_counts(self) -> dict[str, SinkCounts]:
+        """What each sink has lost so far and how full its spool is, by the sink's name."""
 
     @property
     def statistics(self) -> Statistics:
