@@ -300,6 +300,7 @@ def ddl(table: str, columns: Sequence[Column]) -> str:
     names = {column.key: quoted(column.name) for column in columns}
     cells = ", ".join(f"{quoted(column.name)} {_type(column)}" for column in columns)
     indexed = _INDEXED if "callid" in names else ("correlation_id", "date")
+    indexed = tuple(key for key in indexed if key in names)
     keys = ", ".join(f"KEY {quoted(key)} ({names[key]})" for key in indexed)
     return (
         f"CREATE TABLE IF NOT EXISTS {quoted(table)} (id bigint unsigned NOT NULL AUTO_INCREMENT,"

@@ -358,7 +358,8 @@ def ddl(table: str, columns: Sequence[Column]) -> Iterator[str]:
     # A BRIN of the time is a thousandth of a b-tree and costs next to nothing: rows come in order.
     yield _index(table, "date", f"USING brin ({names['date']})")
     if "callid" not in names:
-        yield _index(table, "correlation", f"({names['correlation_id']})")
+        if "correlation_id" in names:
+            yield _index(table, "correlation", f"({names['correlation_id']})")
         return
     for key in _INDEXED:
         where = f" WHERE {names[key]} <> ''" if key in _PARTIAL else ""

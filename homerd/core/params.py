@@ -92,8 +92,8 @@ class ParamsInUse:
                 if _same(used, wanted):
                     continue
                 if param.replaceable:
-                    value = [line.value for line in wanted]
-                    found.append(Change(module, param.name, (value,), many=False))
+                    values = [line.value for line in wanted]
+                    found.append(Change(module, param.name, (values,), many=False))
                 elif param.many:
                     more = tuple(line.value for line in wanted if not _among(line, used))
                     if more:
