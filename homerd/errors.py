@@ -5,6 +5,7 @@ HomerdError
 ├── ScriptErrors(diagnostics)        the operator's; printed with carets, exit status 1
 ├── ConfigError                      the operator's, outside the script's text (files, addresses)
 ├── PluginError(plugin)              a plugin broke the contract at load
+├── Flood                            a plugin gave more than anybody takes from one packet
 └── SinkError ── RetryLater, Rejected(indices)
 """
 
@@ -66,6 +67,26 @@ class PluginError(HomerdError):
     def __init__(self, plugin: str, message: str) -> None:
         super().__init__(f'module "{plugin}": {message}')
         self.plugin = plugin
+
+
+class Flood(HomerdError):
+    """A plugin gave more records or log lines for one packet than are taken."""
+
+
+class Blocked(BaseException):
+    """Interrupts a plugin that keeps the loop waiting; no fault that a plugin may catch.
+
+    module: whose call it is.  seconds: for how long, when it was interrupted.
+    """
+
+    def __init__(self, module: str, seconds: float) -> None:
+        super().__init__(f'module "{module}" did not return for {seconds:.1f} s')
+        self.module = module
+        self.seconds = seconds
+
+
+# What may come out of a plugin's code and must not end the server.
+FAULTS = (Exception, SystemExit, Blocked)
 
 
 class SinkError(HomerdError):

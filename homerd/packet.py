@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from homerd.errors import Place
+from homerd.errors import Flood, Place
 from homerd.wire.hep import Frame
 from homerd.wire.sip import SipMessage
 
@@ -19,6 +19,10 @@ Value = str | int | None
 
 
 SIP = 1  # HEP payload type, chunk 0x000b
+
+# More than any script means: a module that never ends must not fill the memory.
+MOST_EFFECTS = 10_000
+MOST_LINES = 10_000
 
 
 class Sink(Protocol):
@@ -231,12 +235,27 @@ class Packet:
         return received
 
     def emit(self, sink: Sink, record: Any) -> bool:
-        """Hand *record* to *sink* when the script is done with the packet."""
-        self.effects.append((sink, record))
+        """Hand *record* to *sink* when the script is done with the packet.
+
+        Raises Flood when the packet has MOST_EFFECTS of them.
+        """
+        effects = self.effects
+        if len(effects) >= MOST_EFFECTS:
+            raise Flood(f"more than {MOST_EFFECTS} records from one packet, the rest is not taken")
+        effects.append((sink, record))
         return True
 
     def log(self, level: int, text: str) -> None:
-        """Print *text* when *level* (Kamailio's numbers, -5 alert to 3 debug) is wanted."""
+        """Print *text* when *level* (Kamailio's numbers, -5 alert to 3 debug) is wanted.
+
+        Raises Flood when the packet has printed MOST_LINES.
+        """
         state = self.state
         if level <= state.debug:
+            scratch = self.scratch
+            lines = scratch["log_lines"] = scratch.get("log_lines", 0) + 1
+            if lines > MOST_LINES:
+                raise Flood(
+                    f"more than {MOST_LINES} log lines from one packet, the rest is left out"
+                )
             state.log(level, text if state.prefix is None else state.prefix(self) + text)

@@ -76,6 +76,7 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
         for key, label in _SELDOM.items():
             if sink[key]:
                 yield _line(f"  {label}", sink[key])
+    yield from _plugins(status["plugins"])
     yield ""
     yield from _ledger(status["ledger"])
 
@@ -91,6 +92,18 @@ def _reload(status: Mapping[str, Any]) -> Iterator[str]:
     yield f"reload    {last['result']} {_moment(last['at'])} ({last['why']}; {counts}){said}"
     for line in last["diagnostics"].splitlines() if last["result"] == "refused" else ():
         yield f"          {line}"
+
+
+def _plugins(plugins: Mapping[str, Any]) -> Iterator[str]:
+    """The modules that failed, and what may be done about one that was cut off."""
+    for name, told in plugins.items():
+        yield ""
+        yield f"module {name} fails; last: {told['last_error']}"
+        yield from _block("  errors", told["errors"])
+        if told["skipped"]:
+            yield _line("  skipped", told["skipped"])
+        if told["cut_off"]:
+            yield f"  cut off: {told['cut_off']}; when it is mended homerd reload lets it in again"
 
 
 def _ledger(ledger: Mapping[str, Any]) -> Iterator[str]:

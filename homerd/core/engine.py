@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from homerd.core.containment import described
 from homerd.core.tally import Tally
-from homerd.errors import DecodeError, Place
-from homerd.packet import SIP, Packet, RunState, Statistics
+from homerd.errors import FAULTS, DecodeError, Place
+from homerd.packet import SIP, Packet, RunState, Sink, Statistics
 from homerd.wire.hep import Frame, decode
 from homerd.wire.sip import looks_like_sip
 
@@ -74,6 +75,7 @@ class Engine:
     keep-alives.  routed: by route.  route_errors: by place.  effects: by sink.
     gave_records: packets with an effect.  not_stored: those without, by what ended them.
     after: called when a source's datagrams have been routed.
+    fault: shown what a packet's run ended with; gives the module whose fault it is, "" for none.
     last_failure: set by each fault; whoever wants to know clears it before.
     """
 
@@ -91,6 +93,7 @@ class Engine:
         self.effects: defaultdict[str, int] = defaultdict(int)
         self.gave_records = 0
         self.after: Callable[[], None] = _nothing
+        self.fault: Callable[[BaseException], str] = _nobody
         self.route_errors: Counter[str] = Counter()
         self.not_stored: Counter[str] = Counter()
         self.tally = Tally()
@@ -188,9 +191,9 @@ class Engine:
             packet.scratch["peer"] = peer
         try:
             end = self.script.run(packet)
-        except Exception as error:  # counted; the next packet is served
+        except FAULTS as error:  # counted; the next packet is served
             self._failed(error, packet)
-            return packet, error
+            return packet, _as_exception(error)
         kind = end.kind
         if kind == "refused":
             self.refused[end.reason] += 1
@@ -202,7 +205,7 @@ class Engine:
                 self.tally.add(packet)
         if packet.effects:
             self.gave_records += 1
-            self._deliver(packet)
+            self._deliver(iter(packet.effects))
         elif kind == "refused":
             self.not_stored[end.reason] += 1
         elif kind == "handled":
@@ -215,25 +218,25 @@ class Engine:
         """Run `route[name]`, for a timer; None when there is none.  Never raises."""
         try:
             end = self.script.run_route(name, packet)
-        except Exception as error:  # counted, like a packet's
+        except FAULTS as error:  # counted, like a packet's
             self._report(error, packet)
-            self._deliver(packet)
-            return error
-        self._deliver(packet)
+            self._deliver(iter(packet.effects))
+            return _as_exception(error)
+        self._deliver(iter(packet.effects))
         return end
 
     def run_event(self, name: str, packet: Packet) -> End | Exception | None:
         """Run `event_route[name]`; None when there is none.  Never raises."""
         try:
             end = self.script.run_event(name, packet)
-        except Exception as error:  # counted, like a packet's
+        except FAULTS as error:  # counted, like a packet's
             self._report(error, packet)
-            self._deliver(packet)
-            return error
-        self._deliver(packet)
+            self._deliver(iter(packet.effects))
+            return _as_exception(error)
+        self._deliver(iter(packet.effects))
         return end
 
-    def report(self, message: str, place: Place | None) -> None:
+    def report(self, message: str, place: Place | None, module: str = "") -> None:
         """Count a fault under its line; log it, once a second at most for each line."""
         self.last_failure = Failure(message, place)
         where = str(place) if place is not None else "unknown"
@@ -245,21 +248,27 @@ class Engine:
         self._logged[where] = now
         route = place.route if place is not None else ""
         log.error(
-            'script failed place=%s route=%s suppressed=%d error="%s"',
+            'script failed place=%s route=%s module=%s suppressed=%d error="%s"',
             where,
             route or "-",
+            module or "-",
             self._suppressed.pop(where, 0),
             message,
         )
 
-    def _deliver(self, packet: Packet) -> None:
+    def _deliver(self, left: Iterator[tuple[Sink, Any]]) -> None:
         effects, deliver = self.effects, self.deliver
-        for sink, record in packet.effects:
-            effects[sink.name] += 1
-            if deliver:
-                sink.add(record)
+        while True:
+            try:
+                for sink, record in left:
+                    effects[sink.name] += 1
+                    if deliver:
+                        sink.add(record)
+                return
+            except FAULTS as error:  # counted; a sink of a plugin's own keeps nothing from others
+                self.report(described(error), None, self.fault(error))
 
-    def _failed(self, error: Exception, packet: Packet) -> None:
+    def _failed(self, error: BaseException, packet: Packet) -> None:
         """A packet whose script failed midway; what it emitted before still goes out."""
         place = self._report(error, packet)
         if packet.route:
@@ -268,15 +277,15 @@ class Engine:
             self.handled["failed"] += 1
         if packet.effects:
             self.gave_records += 1
-            self._deliver(packet)
+            self._deliver(iter(packet.effects))
         else:
             self.not_stored[f"error:{place}"] += 1
 
-    def _report(self, error: Exception, packet: Packet) -> str:
+    def _report(self, error: BaseException, packet: Packet) -> str:
         place = self.script.locate(error)
         if place is not None and not place.route:
             place = place._replace(route=packet.route)
-        self.report(_told(error), place)
+        self.report(described(error), place, self.fault(error))
         return str(place) if place is not None else "unknown"
 
 
@@ -302,13 +311,11 @@ def _nothing() -> None:
     """Nobody wants to know."""
 
 
-def _told(error: Exception) -> str:
-    """The error in one line, with the place in a plugin's code it came from."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    text = f"{type(error).__name__}: {error}"
-    if trace is None:
-        return text
-    file = trace.tb_frame.f_code.co_filename
-    return f"{text} ({file}:{trace.tb_lineno})" if file.endswith(".py") else text
+def _nobody(error: BaseException) -> str:
+    """No module is known."""
+    return ""
+
+
+def _as_exception(error: BaseException) -> Exception:
+    """What a packet's run ended with, for who is told of it."""
+    return error if isinstance(error, Exception) else RuntimeError(described(error))

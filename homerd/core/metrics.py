@@ -44,6 +44,7 @@ def snapshot(worker: Worker) -> dict[str, Any]:
         "loop_lag_seconds": round(worker.loop_lag_seconds, 4),
         "sources": [_source(source) for source in worker.sources],
         "sinks": {sink.name: _sink(sink) for sink in worker.sinks},
+        "plugins": {name: faults.described() for name, faults in worker.containment.faults.items()},
     }
     counters["ledger"] = ledger(counters)
     return counters

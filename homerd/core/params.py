@@ -7,11 +7,13 @@ lines (`many`) may get more of them.  Everything else needs a restart, and is re
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from homerd.errors import ConfigError
+from homerd.core.containment import described
+from homerd.errors import FAULTS, ConfigError, PluginError
 from homerd.lang.diagnostics import Diagnostic
 from homerd.lang.source import NOWHERE
 from homerd.plugin.loader import Assigned
@@ -34,6 +36,7 @@ _OPENED_WITH = {
     "metrics": ("metrics",),
     "spool_dir": ("spool_dir",),
     "spool_limit": ("spool_limit",),
+    "plugin_block_seconds": ("plugin_block_seconds",),
 }
 
 
@@ -117,11 +120,14 @@ class ParamsInUse:
                 for value in change.values:
                     _set(plugin, change.name, value)
             _configure(registry, touched)
-        except (ValueError, ConfigError) as error:
+        except FAULTS as error:
             for plugin, name, value in reversed(before):
                 _set(plugin, name, value)
-            _configure(registry, touched)
-            raise ConfigError(f"{error}: it needs a restart") from error
+            with contextlib.suppress(*FAULTS):  # it ran with these
+                _configure(registry, touched)
+            plain = isinstance(error, ValueError | ConfigError | PluginError)
+            told = str(error) if plain else described(error)
+            raise ConfigError(f"{told}: it needs a restart") from error
         for module, names in touched.items():
             for name in names:
                 self._keep((module, name), program)
@@ -141,12 +147,13 @@ class ParamsInUse:
         return self._lines.get(key, [])
 
 
-def tell_outline(program: Program) -> None:
+def tell_outline(program: Program, failed: Callable[[str, str, BaseException], None]) -> None:
     """Show the running plugin objects what the script has; what is wrong with it was said."""
     for module in program.registry.names:
-        hook = getattr(program.registry.plugin(module), "check_script", None)
-        if hook is not None:
-            list(hook(outline=program.outline))
+        try:
+            program.registry.ask(module, "check_script", outline=program.outline)
+        except PluginError as error:
+            failed(module, "check_script", error)
 
 
 def _set(plugin: Any, name: str, value: object) -> None:  # any object with hooks
@@ -159,9 +166,7 @@ def _set(plugin: Any, name: str, value: object) -> None:  # any object with hook
 
 def _configure(registry: Registry, touched: Mapping[str, set[str]]) -> None:
     for module, names in touched.items():
-        hook = getattr(registry.plugin(module), "configure", None)
-        if hook is not None:
-            hook(changed=frozenset(names))
+        registry.ask(module, "configure", changed=frozenset(names))
 
 
 def _settings_refused(old: Settings, draft: Draft) -> Iterator[Diagnostic]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from homerd.core import settings
 from homerd.core.settings import Settings
-from homerd.errors import ConfigError, ScriptErrors
+from homerd.errors import ConfigError, PluginError, ScriptErrors
 from homerd.lang import nodes
 from homerd.lang.check import Checked, always_ends, check
 from homerd.lang.diagnostics import Diagnostic, Diagnostics
@@ -142,9 +142,8 @@ class Draft:
     def configure(self) -> None:
         """Have the modules that do not run yet look at their parameters."""
         for name in self.registry.names:
-            hook = getattr(self.registry.plugin(name), "configure", None)
-            if hook is not None and name not in self.registry.reused:
-                hook(changed=frozenset())
+            if name not in self.registry.reused:
+                self.registry.ask(name, "configure", changed=frozenset())
 
     def program(self, warnings: list[Diagnostic] | None = None) -> Program:
         """The compiled script with its modules."""
@@ -201,12 +200,22 @@ def _outline(checked: Checked) -> Outline:
     )
 
 
-def entry_of(registry: Registry) -> Entry:
-    """What the modules want done with a packet before its route, put together."""
+def entry_of(
+    registry: Registry, failed: Callable[[str, str, BaseException], None] | None = None
+) -> Entry:
+    """What the modules want done with a packet before its route, put together.
+
+    failed: told which module did not say, in place of a PluginError.
+    """
     accept, event, route, handlers, http = True, "", "", {}, None
     for name in registry.names:
-        hook = getattr(registry.plugin(name), "packet_policy", None)
-        policy: PacketPolicy | None = hook() if hook is not None else None
+        try:
+            policy: PacketPolicy | None = registry.ask(name, "packet_policy")
+        except PluginError as error:
+            if failed is None:
+                raise
+            failed(name, "packet_policy", error)
+            continue
         if policy is not None:
             accept = accept and policy.accept_hep
             event = event or policy.entry_event

@@ -19,10 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from homerd.core.containment import started
 from homerd.core.log import NOTICE
 from homerd.core.params import Change
 from homerd.core.program import Program, load_beside
-from homerd.errors import ConfigError, PluginError, ScriptErrors
+from homerd.errors import FAULTS, ConfigError, PluginError, ScriptErrors
 from homerd.lang.diagnostics import Diagnostic, headline, render
 from homerd.lang.source import SourceMap
 from homerd.packet import Packet, RunState
@@ -182,7 +183,7 @@ class Reloader:
                 outcome.message = f"{count} error{'s' if count != 1 else ''}, the old script stays"
             except (ConfigError, PluginError) as error:
                 outcome = Outcome(REFUSED, why, message=f"{error}; the old script stays")
-            except Exception as error:  # a plugin's own fault; counted, and the old script goes on
+            except FAULTS as error:  # a plugin's own fault; counted, and the old script goes on
                 log.exception("reload failed")
                 told = f"{type(error).__name__}: {error}; the old script stays"
                 outcome = Outcome(REFUSED, why, message=told)
@@ -209,6 +210,7 @@ class Reloader:
             await _in_thread(fresh.abandon)
             raise
         fresh.join()
+        again = worker.containment.let_in()
         if self._trial is None:
             self._proven = running
         self._trial = _Trial(worker, self.limits) if self.limits.share else None
@@ -216,7 +218,10 @@ class Reloader:
             RELOADED,
             why,
             program.script.digest,
-            notes=_notes(running, program, new, changes),
+            notes=[
+                *_notes(running, program, new, changes),
+                *(f'module "{name}" is let in again, after it failed' for name in again),
+            ],
             diagnostics=program.warnings,
             sources=program.sources,
         )
@@ -324,7 +329,8 @@ class _Starting:
         self._new = new
         self._loop = asyncio.get_running_loop()
         self._sinks: list[BatchSink] = []
-        self._timers: list[tuple[float, Callable[[], None]]] = []
+        self._timers: list[tuple[str, float, Callable[[], None]]] = []
+        self._name = ""
         self._joined = False
 
     # Who starts it
@@ -333,22 +339,24 @@ class _Starting:
         """In a thread: the startup hooks of the new modules."""
         for name in self._new:
             hook = getattr(self._program.registry.plugin(name), "startup", None)
+            self._name = name
             if hook is not None:
-                hook(worker=self)
+                started(name, partial(hook, worker=self))
 
     def join(self) -> None:
         """On the loop: the script runs, and what was started belongs to the worker."""
         self._joined = True
         self._worker.sinks += self._sinks
-        for seconds, call in self._timers:
-            self._worker.every(seconds, call)
+        for name, seconds, call in self._timers:
+            with self._worker.containment.inside_of(name):
+                self._worker.every(seconds, call)
 
     def abandon(self) -> None:
         """In a thread: the script is refused after all."""
         for name in self._new:
             hook = getattr(self._program.registry.plugin(name), "shutdown", None)
             if hook is not None:
-                with contextlib.suppress(AttributeError):  # of what its startup did not come to
+                with contextlib.suppress(*FAULTS):  # of what its startup did not come to
                     hook(worker=self)
         for sink in self._sinks:
             sink.stop(0.0)
@@ -368,7 +376,7 @@ class _Starting:
         if self._joined:
             self._worker.every(seconds, call)
         else:
-            self._timers.append((seconds, call))
+            self._timers.append((self._name, seconds, call))
 
     def run_route(self, name: str, state: RunState | None = None, timer: str = "") -> str:
         if self._joined:

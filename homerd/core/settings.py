@@ -46,6 +46,9 @@ class Settings:
     spool_dir, spool_limit: where batches wait for a store that is away, "" for the usual place, and
     how many bytes of each store may wait there, 0 for none.
     metrics: where /metrics and /healthz are served over HTTP; None: nowhere.
+    plugin_error_budget: errors of one module in a minute after which it is left out, 0 for never.
+    plugin_block_seconds: after so long a module that keeps the loop waiting is interrupted, 0 for
+    never.
     """
 
     listen: tuple[Listen, ...] = ()
@@ -61,6 +64,8 @@ class Settings:
     metrics: Listen | None = None
     spool_dir: str = ""
     spool_limit: int = SPOOL_LIMIT
+    plugin_error_budget: int = 100
+    plugin_block_seconds: float = 2.0
 
 
 def parse(globals: Iterable[Global]) -> tuple[Settings, list[tuple[Global, str]]]:
@@ -188,6 +193,16 @@ def _from(least: int) -> Callable[[str | int], int]:
     return lambda value: _number(value, least)
 
 
+def _seconds(value: str | int) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 86_400:
+        raise ValueError(f'expected seconds, 0 or more, got "{value}"')
+    return seconds
+
+
 def _opensips_level(value: str | int) -> int:
     """OpenSIPS numbers its levels without 0: -1 error, 1 warning, 2 notice, 3 info, 4 debug."""
     number = _number(value)
@@ -208,7 +223,7 @@ def _metrics(value: str | int) -> Listen | None:
     return replace(found[-1], text=f"metrics={value.strip()}")
 
 
-_FIELDS: dict[str, tuple[str, Callable[[str | int], int | str | Listen | None]]] = {
+_FIELDS: dict[str, tuple[str, Callable[[str | int], int | float | str | Listen | None]]] = {
     "debug": ("debug", _number),
     "log_level": ("debug", _opensips_level),
     "log_prefix_mode": ("log_prefix_mode", _number),
@@ -222,6 +237,8 @@ _FIELDS: dict[str, tuple[str, Callable[[str | int], int | str | Listen | None]]]
     "metrics": ("metrics", _metrics),
     "spool_dir": ("spool_dir", str),
     "spool_limit": ("spool_limit", _bytes),
+    "plugin_error_budget": ("plugin_error_budget", _from(0)),
+    "plugin_block_seconds": ("plugin_block_seconds", _seconds),
 }
 
 # Kamailio 5.6 core/cfg.lex, and what OpenSIPS and newer versions add.

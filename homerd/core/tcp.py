@@ -20,6 +20,7 @@ from homerd.core.engine import Engine, Peer
 from homerd.core.http import HttpStream, looks_like_http
 from homerd.core.settings import Listen
 from homerd.core.source import Address
+from homerd.errors import FAULTS
 from homerd.plugin.hookspecs import HttpAnswer, HttpRequest
 from homerd.wire.hep import Framer
 
@@ -215,8 +216,9 @@ class TcpSource:
             return HttpAnswer(404, "Not Found"), "no_module"
         try:
             answer: HttpAnswer | None = asked(request)
-        except Exception as error:  # counted
-            self.engine.report(f"HTTP: {type(error).__name__}: {error}", None)
+        except FAULTS as error:  # counted
+            told = f"HTTP: {type(error).__name__}: {error}"
+            self.engine.report(told, None, self.engine.fault(error))
             answer = None
         if answer is None:
             return HttpAnswer(500, "Internal Server Error"), "unanswered"

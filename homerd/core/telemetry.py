@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from homerd.core.metrics import snapshot
+from homerd.errors import FAULTS, Flood
 from homerd.plugin.exposition import CONTENT_TYPE, render
 from homerd.plugin.hookspecs import HttpAnswer, Sample
 
@@ -55,6 +56,17 @@ _OF_SOURCE = (
     ("closed", "homerd_listen_closed_total", "reason", "Connections closed."),
     ("http", "homerd_listen_http_total", "result", "HTTP requests."),
 )
+_OF_PLUGIN = (
+    ("errors", "homerd_plugin_errors_total", "what", "Faults of a module, by what failed."),
+    ("skipped", "homerd_plugin_skipped_total", "", "Uses of a module while it was cut off."),
+    (
+        "cut_off",
+        "homerd_plugin_cut_off",
+        "",
+        "1 while a module is cut off, for it failed too often.",
+    ),
+)
+MOST_SAMPLES = 50_000  # of one module; what Prometheus should not be given
 _Table = Iterable[tuple[str, str, str, str]]
 
 
@@ -84,6 +96,9 @@ def own(worker: Worker) -> Iterator[Sample]:
     )
     for name, sink in counters["sinks"].items():
         yield from _samples(_OF_SINK, sink, {"sink": name})
+    for name, plugin in counters["plugins"].items():
+        told = {**plugin, "cut_off": int(bool(plugin["cut_off"]))}
+        yield from _samples(_OF_PLUGIN, told, {"plugin": name})
     for source in counters["sources"]:
         yield from _samples(_OF_SOURCE, source, {"listen": source["listen"]})
     if worker.endpoint is not None:
@@ -96,15 +111,20 @@ def of_modules(worker: Worker) -> list[Sample]:
     registry = worker.program.registry
     for name in registry.names:
         hook = getattr(registry.plugin(name), "metrics", None)
+        most = len(found) + MOST_SAMPLES
         if hook is None:
+            continue
+        if worker.containment.is_out(name):
             continue
         try:
             for given in hook():
                 sample = Sample(*given)
                 told = sample.help or f"Counted by the module {name}."
                 found.append(sample._replace(help=told))
-        except Exception as error:  # counted
-            worker.engine.report(f'metrics of module "{name}": {error}', None)
+                if len(found) > most:
+                    raise Flood(f"more than {MOST_SAMPLES} samples, the rest is left out")
+        except FAULTS as error:  # counted
+            worker.containment.failed(name, "metrics", error)
     return found
 
 

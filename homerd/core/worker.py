@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homerd.core import metrics, source, telemetry
+from homerd.core.containment import TIMER, Containment
 from homerd.core.control import ControlSocket
 from homerd.core.endpoint import Endpoint, health
 from homerd.core.engine import Engine
@@ -29,6 +30,8 @@ from homerd.core.spool import default_folder, left_behind
 from homerd.core.tcp import TcpSource
 from homerd.core.timer import Timers
 from homerd.core.udp import UdpSource
+from homerd.core.watchdog import Watchdog
+from homerd.errors import FAULTS
 from homerd.packet import SIP, Packet, RunState, Statistics
 from homerd.plugin.hookspecs import SinkCounts
 from homerd.wire.hep import IPV4, Frame
@@ -93,6 +96,8 @@ class Worker:
         self._state.report = self.engine.report
         self.engine.tell(self._state.statistics)
         self.engine.after = self._note
+        self.containment = Containment(self)
+        self.engine.fault = self.containment.fault
         self._spools = Path(program.settings.spool_dir or default_folder())
         self.timers = Timers(self.now, self._move)
         self._started_at: float | None = None
@@ -117,7 +122,8 @@ class Worker:
 
     def every(self, seconds: float, call: Callable[[], None]) -> None:
         """Call *call* each *seconds* of the script's clock; never overlapping itself."""
-        self.timers.every(seconds, lambda: self._guarded(call))
+        owner = self.containment.owner(call) or self.containment.inside
+        self.timers.every(seconds, lambda: self._guarded(call, owner, TIMER))
 
     def run_route(self, name: str, state: RunState | None = None, timer: str = "") -> str:
         """Run `route[name]` on a faked OPTIONS; *timer*: the name of what runs it.
@@ -198,10 +204,10 @@ class Worker:
         return str(files[0]) if files else ""
 
     def start(self) -> None:
-        """Have the plugins add their sinks and timers; ConfigError when one cannot start."""
+        """Have the plugins add their sinks and timers; an error by name when one cannot start."""
         self._started_at = time.monotonic()
         try:
-            self.program.registry.manager.hook.startup(worker=self)
+            self.containment.startup(self)
         except BaseException:
             self._stopped = True
             self._stop_sinks(0.0)
@@ -217,8 +223,8 @@ class Worker:
         old = self.program
         self.params.apply(program, changes)
         program.registry.keep(old.registry)
-        tell_outline(program)
-        program.script.entry = entry_of(program.registry)
+        tell_outline(program, self.containment.failed)
+        program.script.entry = entry_of(program.registry, self.containment.failed)
         self.program = program
         self.engine.swap(program.script)
         self._debug = self._least if program.settings.debug is None else program.settings.debug
@@ -226,7 +232,8 @@ class Worker:
             state.debug = self._debug
             state.prefix = _log_prefix(program)
         _follow(self._state.globals, old.globals, program.globals)
-        program.registry.manager.hook.script_swapped(worker=self)
+        self.containment.swapped()
+        self.containment.hooks("script_swapped", worker=self)
 
     @contextlib.contextmanager
     def trying(self, script: CompiledScript) -> Iterator[None]:
@@ -278,7 +285,7 @@ class Worker:
             return
         self._stopped = True
         self.settle(min(timeout, SETTLE_SECONDS))
-        self.program.registry.manager.hook.shutdown(worker=self)
+        self.containment.hooks("shutdown", worker=self)
         self._stop_sinks(timeout)
 
     # The daemon
@@ -348,6 +355,7 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ends.set)
         loop.add_signal_handler(signal.SIGHUP, reloader.hang_up if reloader else _no_reload)
+        watchdog = Watchdog(self.program.settings.plugin_block_seconds, self.containment)
         if control is not None:
             await control.serve()
         if self.endpoint is not None:
@@ -362,6 +370,7 @@ class Worker:
             ",".join(each.name for each in self.sources),
             ",".join(f"{sink.name}:{sink.where or '-'}" for sink in self.sinks) or "none",
         )
+        watchdog.start(loop)
         beats = asyncio.create_task(self._beat())
         if reloader is not None:
             reloader.start()
@@ -372,6 +381,7 @@ class Worker:
         log.log(NOTICE, "stopping received=%d", self.engine.received)
         for each in self.sources:
             each.finish()
+        watchdog.stop()
         if self.endpoint is not None:
             self.endpoint.close()
         self._loop = None
@@ -389,7 +399,7 @@ class Worker:
             self.loop_lag_seconds = max(now - wanted, self.loop_lag_seconds * 0.9)
             self.timers.run_due()
             if now >= next_tick:
-                self._guarded(self.tick)
+                self._guarded(self.tick, "", "tick")
                 next_tick = max(next_tick + TICK_SECONDS, now)
 
     def _say_goodbye(self) -> None:
@@ -424,13 +434,14 @@ class Worker:
         for sink in self.sinks:
             sink.stop(max(0.0, end - time.monotonic()))
 
-    def _guarded(self, call: Callable[[], Any]) -> None:
-        """A plugin's timer must not end the loop; its fault is counted like a script's."""
+    def _guarded(self, call: Callable[[], Any], owner: str, what: str) -> None:
+        """A plugin's call must not end the loop; its fault is counted like a script's."""
+        if owner and self.containment.is_out(owner):
+            return
         try:
             call()
-        except Exception as error:  # counted
-            self.engine.report(f"{type(error).__name__}: {error}", None)
-            log.debug("timer failed", exc_info=True)
+        except FAULTS as error:  # counted
+            self.containment.failed(owner, what, error)
 
     def _hand_over(self, call: Callable[[], None]) -> None:
         """In whatever thread has it: keep *call* for the loop."""
@@ -447,7 +458,8 @@ class Worker:
         """Run one call, so that packets get their turn before the next."""
         if self._handed:
             self.promised -= 1
-            self._guarded(self._handed.popleft())
+            call = self._handed.popleft()
+            self._guarded(call, self.containment.owner(call), "later")
 
     def _move(self, seconds: float) -> None:
         for state in self._states:

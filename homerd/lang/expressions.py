@@ -457,7 +457,8 @@ class Expressions(Variables):
         if node.function.placed:
             last = Span(node.span.end_line, node.span.column, node.span.end_line, 0)
             arguments.insert(0, self.named("place", self.place(last, self.route)))
-        return pyast.call(self.named(f"f_{node.name}", called), pyast.name(PACKET), *arguments)
+        function = self.word(f"f_{node.name}", called, node.function)
+        return pyast.call(function, pyast.name(PACKET), *arguments)
 
     def argument(self, bound: object, node: nodes.Expression) -> ast.expr:
         assert isinstance(bound, Argument)

@@ -17,6 +17,7 @@ from homerd.lang.codegen import Generator
 from homerd.lang.pyast import placed
 from homerd.lang.runtime import End, ScriptEnd, to_str
 from homerd.lang.source import SourceMap, Span
+from homerd.lang.vocabulary import Value, answer_of_none
 
 Run = Callable[[Any], int | End]
 Handler = Callable[[Any], None]
@@ -72,6 +73,7 @@ class CompiledScript:
         self.max_depth = max_recursive_level
         generator = Generator(checked, self.place, max_while_loops, max_recursive_level)
         self._namespace = generator.namespace
+        self._words = generator.words
         self._namespace["deeper"] = self._deeper
         self._namespace["by_name"] = self._by_name
         self._names: dict[str, str] = {}
@@ -130,6 +132,27 @@ class CompiledScript:
                 span = Span(line or trace.tb_lineno, column + 1, 0, 0)
                 found = self.place(span, self._route_of(trace.tb_frame.f_code.co_name))
         return found
+
+    def leave_out(
+        self, owns: Callable[[Any, str], bool], skipped: Callable[[], None]
+    ) -> Callable[[], None]:
+        """Have the words that *owns* says answer false, null or nothing.
+
+        owns: asked with what a word calls and the name of its module.  skipped: told of each use.
+         What is returned undoes it.  Generated code looks its names up
+        at each call, so a script that leaves nothing out pays nothing.
+        """
+        kept: dict[str, Any] = {}
+        for name, word in self._words.items():
+            call = self._namespace[name]
+            if owns(call, word.module):
+                kept[name] = call
+                self._namespace[name] = _left_out(answer_of_none(word), skipped)
+
+        def undo() -> None:
+            self._namespace.update(kept)
+
+        return undo
 
     def _route_of(self, function: str) -> str:
         if function == "main":
@@ -276,6 +299,14 @@ class CompiledScript:
             code: int = packet.rc
             return code
         return self._deeper(packet, run, place)
+
+
+def _left_out(answer: Value | bool, skipped: Callable[[], None]) -> Callable[..., Value | bool]:
+    def word(*arguments: object) -> Value | bool:
+        skipped()
+        return answer
+
+    return word
 
 
 def _traces(trace: TracebackType | None) -> Iterator[TracebackType]:

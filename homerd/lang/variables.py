@@ -13,7 +13,7 @@ from homerd.lang.pyast import PACKET
 from homerd.lang.runtime import End
 from homerd.lang.source import NOWHERE, Span
 from homerd.lang.text import Reference, Text
-from homerd.lang.vocabulary import Kind, Readable, Writable
+from homerd.lang.vocabulary import Kind, Readable, Word, Writable
 
 N = TypeVar("N", bound=ast.AST)
 Place = Callable[[Span, str], Any]  # makes the place object of a span in a route
@@ -23,6 +23,7 @@ class Variables:
     """Compiles pseudo-variables and what is made of them.
 
     namespace: what the generated module's names stand for.  functions: its definitions so far.
+    words: name of the namespace -> the word of a module that it stands for.
     """
 
     def __init__(self, place: Place) -> None:
@@ -32,6 +33,7 @@ class Variables:
             "EvalError": (runtime.EvalError, SearchLimit),
         }
         self.functions: list[ast.stmt] = []
+        self.words: dict[str, Word] = {}
         self.route = ""
         self._counter = 0
         self._span = NOWHERE
@@ -46,6 +48,13 @@ class Variables:
         name = f"{stem}_{self._counter}"
         self.namespace[name] = value
         return pyast.name(name)
+
+    def word(self, stem: str, call: object, word: Word) -> ast.expr:
+        """A name for what a module has a word do."""
+        node = self.named(stem, call)
+        if isinstance(node, ast.Name):
+            self.words[node.id] = word
+        return node
 
     def helper(self, function: Callable[..., Any]) -> ast.expr:
         """A function of runtime.py under its own name."""
@@ -85,12 +94,12 @@ class Variables:
             assert isinstance(inner, Text)
             value = self.expanded(inner)
         else:
-            getter = self.named(f"pv_{pyast.identifier(variable.name)}", variable.get)
+            getter = self.word(f"pv_{pyast.identifier(variable.name)}", variable.get, variable)
             value = pyast.call(getter, pyast.name(PACKET), *self.bound(reference.bound))
         for applied in reference.transformations:
             word = applied.transformation
             assert word is not None
-            function = self.named(f"tr_{pyast.identifier(word.name)}", word.call)
+            function = self.word(f"tr_{pyast.identifier(word.name)}", word.call, word)
             arguments = self.bound(applied.bound)
             if word.takes_any:
                 value = pyast.call(function, value, *arguments)
@@ -185,7 +194,7 @@ class Variables:
             assert isinstance(place, ast.Subscript | ast.Attribute)
             place.ctx = ast.Store()
             return [ast.Assign([place], value)]
-        setter = self.named("set", variable.set)
+        setter = self.word("set", variable.set, variable)
         return [
             ast.Expr(pyast.call(setter, pyast.name(PACKET), value, *self.bound(reference.bound)))
         ]

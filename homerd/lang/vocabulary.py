@@ -193,6 +193,20 @@ class Transformation:
     help: str = ""
 
 
+Word = ScriptFunction | PseudoVariable | Transformation
+
+
+def answer_of_none(word: Word) -> Value | bool:
+    """What a word gives when its module is left out: false, null, or the least it may give."""
+    if isinstance(word, ScriptFunction):
+        return False
+    if word.null:
+        return None
+    if isinstance(word, PseudoVariable) and word.null_becomes is not None:
+        return word.null_becomes
+    return 0 if word.kind is Kind.INT else ""
+
+
 @dataclass(frozen=True, slots=True)
 class ModParam:
     """What `modparam("module", "name", value)` may set.
@@ -219,7 +233,7 @@ class Vocabulary:
     variables: dict[str, PseudoVariable] = field(default_factory=dict)
     transformations: dict[str, Transformation] = field(default_factory=dict)
 
-    def add(self, words: Iterable[ScriptFunction | PseudoVariable | Transformation]) -> None:
+    def add(self, words: Iterable[Word]) -> None:
         """Take *words*; a function may be added several times for several numbers of arguments.
 
         Where two modules have one for the same number, that of the later module is taken.
@@ -233,7 +247,7 @@ class Vocabulary:
             else:
                 self.transformations[word.name] = word
 
-    def __iter__(self) -> Iterator[ScriptFunction | PseudoVariable | Transformation]:
+    def __iter__(self) -> Iterator[Word]:
         for variants in self.functions.values():
             yield from variants
         yield from self.variables.values()

@@ -129,8 +129,7 @@ class Loader:
                     )
             if name in self.registry.reused:
                 continue
-            hook = getattr(self.registry.plugin(name), "check_script", None)
-            for problem in hook(outline=outline) if hook is not None else ():
+            for problem in self.registry.ask(name, "check_script", outline=outline) or ():
                 self._report(name, problem, span, events)
 
     def _report(

@@ -6,14 +6,14 @@ import functools
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pluggy
 
-from homerd.errors import PluginError
+from homerd.errors import FAULTS, ConfigError, PluginError
 from homerd.lang.vocabulary import ModParam, PseudoVariable, ScriptFunction, Vocabulary
 from homerd.plugin.declare import Plugin
 from homerd.plugin.hookspecs import HookSpecs
@@ -75,13 +75,18 @@ class Registry:
 
     def vocabulary(self) -> Vocabulary:
         """Every word of the loaded modules; a later module's word replaces an earlier one's."""
-        return vocabulary_of(self.plugin(name) for name in self.names)
+        vocabulary = Vocabulary()
+        for name in self.names:
+            _add_words(vocabulary, name, self.plugin(name))
+        return vocabulary
+
+    def ask(self, name: str, hook: str, **given: object) -> Any:  # what the hook gives
+        """What a hook of module *name* gives, see `ask`."""
+        return ask(name, self.plugin(name), hook, **given)
 
     def mod_params(self, name: str) -> dict[str, ModParam]:
         """The parameters module *name* declares."""
-        plugin = self.plugin(name)
-        hook = getattr(plugin, "mod_params", None)
-        return {param.name: param for param in hook()} if hook is not None else {}
+        return {param.name: param for param in self.ask(name, "mod_params") or ()}
 
     def _from_paths(self, name: str) -> Any:  # any object with hooks
         for folder in self.paths:
@@ -103,20 +108,41 @@ def from_entry_point(name: str) -> Any:  # any object with hooks
         return None
     try:
         made = points[0].load()
+        return made() if inspect.isclass(made) else made
     except ImportError as error:
         raise PluginError(name, f"cannot be imported: {error}") from error
-    return made() if inspect.isclass(made) else made
+    except FAULTS as error:  # somebody else's code: whatever it raises is its fault, by name
+        raise PluginError(name, f"cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 def vocabulary_of(plugins: Iterable[Any]) -> Vocabulary:  # any objects with hooks
     """The words of *plugins*."""
     vocabulary = Vocabulary()
     for plugin in plugins:
-        for hook in ("script_functions", "pseudo_variables", "transformations"):
-            words = getattr(plugin, hook, None)
-            if words is not None:
-                vocabulary.add(words())
+        _add_words(vocabulary, getattr(plugin, "name", "?"), plugin)
     return vocabulary
+
+
+def _add_words(vocabulary: Vocabulary, name: str, plugin: Any) -> None:  # any object with hooks
+    for hook in ("script_functions", "pseudo_variables", "transformations"):
+        vocabulary.add(ask(name, plugin, hook) or ())
+
+
+def ask(name: str, plugin: Any, hook: str, **given: object) -> Any:  # any object with hooks
+    """What *hook* of a plugin gives, None when it has no such hook.
+
+    Raises PluginError, which names it, for whatever but ConfigError comes out of it.
+    """
+    call = getattr(plugin, hook, None)
+    if call is None:
+        return None
+    try:
+        answer = call(**given)
+        return list(answer) if isinstance(answer, Iterator) else answer
+    except (ConfigError, PluginError):
+        raise
+    except FAULTS as error:
+        raise PluginError(name, f"{hook}: {type(error).__name__}: {error}") from error
 
 
 @functools.cache
@@ -151,9 +177,9 @@ def _from_file(name: str, file: Path) -> Any:  # any object with hooks
     sys.modules[spec.name] = module  # dataclasses look their module up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # somebody else's code: whatever it raises is its fault, by name
+        for member in vars(module).values():
+            if inspect.isclass(member) and issubclass(member, Plugin) and member is not Plugin:
+                return member()
+    except FAULTS as error:  # somebody else's code: whatever it raises is its fault, by name
         raise PluginError(name, f"{file}: {type(error).__name__}: {error}") from error
-    for member in vars(module).values():
-        if inspect.isclass(member) and issubclass(member, Plugin) and member is not Plugin:
-            return member()
     raise PluginError(name, f"{file} has no class derived from Plugin")
