@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from homerd.api import Outline, Problem
+from homerd_plugins._stores import POSTGRES, Address, store_of_url, without_password
+from homerd_plugins._tables import HOMER7
 
 if TYPE_CHECKING:
     from homerd_plugins.sipcapture import SipCapture
@@ -52,4 +55,33 @@ def problems(plugin: SipCapture, outline: Outline) -> Iterator[Problem]:
                 f'capture mode "{mode.name}" does not say what hash is taken of: the Call-ID',
                 parameter="capture_mode",
                 warning=True,
+            )
+    yield from _stores(plugin)
+
+
+def _stores(plugin: SipCapture) -> Iterator[Problem]:
+    """Addresses that cannot be read, and stores that have no tables of Homer 7."""
+    named = [("db_url", "", plugin.db_url, plugin.schema)]
+    named += [
+        ("capture_mode", mode.written, mode.db_url, mode.schema or plugin.schema)
+        for mode in plugin.capture_mode
+    ]
+    for parameter, written, url, schema in named:
+        store = store_of_url(url)
+        try:
+            stores = {Address.of(store).store}
+        except ValueError as error:
+            told = f'db_url of capture mode "{written.partition("=>")[0]}"' if written else "db_url"
+            yield Problem(f"{told}: {error}", parameter=parameter, value=written)
+            continue
+        if store != url:
+            with contextlib.suppress(ValueError):
+                stores.add(Address.of(url).store)
+        if schema == HOMER7 and POSTGRES not in stores:
+            # Of homer-app 7 there is no other; elsewhere nothing would ever read these tables.
+            yield Problem(
+                f"schema homer7 is for PostgreSQL alone, got {without_password(url)}",
+                parameter=parameter if written else "schema",
+                help="use postgres://user:password@host/homer_data, or schema homer5",
+                value=written,
             )

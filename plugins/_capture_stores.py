@@ -10,7 +10,15 @@ from homerd.api import ConfigError, Worker
 from homerd_plugins import _homer7
 from homerd_plugins._homer5 import REPORT_COLUMNS, SIP_COLUMNS
 from homerd_plugins._serversink import ServerSink
-from homerd_plugins._stores import POSTGRES, SQLITE, Address, sink_for, without_password
+from homerd_plugins._stores import (
+    ENVIRONMENT,
+    POSTGRES,
+    SQLITE,
+    Address,
+    sink_for,
+    store_of_url,
+    without_password,
+)
 from homerd_plugins._tables import HOMER5, HOMER7, CaptureMode, CaptureSink, Mode, TableName
 from homerd_plugins._upkeep import AGE, SIZE, Kept, Upkeep, remove_old
 
@@ -50,7 +58,8 @@ class Stores:
         opened = {}
         for mode in self.modes:
             address = address_of(mode)
-            if mode.schema == HOMER7 and address.store != POSTGRES:
+            # What is only looked at goes nowhere: the cases of a script have an SQLite file for it.
+            if mode.schema == HOMER7 and address.store != POSTGRES and worker.deliver:
                 raise ConfigError(
                     f"{parameter_of(mode)}: schema homer7 is for PostgreSQL: postgres://…"
                 )
@@ -143,14 +152,17 @@ class Stores:
 def address_of(mode: CaptureMode) -> Address:
     """The mode's database."""
     try:
-        return Address.of(mode.db_url)
+        return Address.of(store_of_url(mode.db_url))
     except ValueError as error:
         raise ConfigError(f"{parameter_of(mode)}: {error}") from None
 
 
 def parameter_of(mode: CaptureMode) -> str:
     """The modparam that names the mode's database; its password is nobody's to see."""
-    url = without_password(mode.db_url)
+    store = store_of_url(mode.db_url)
+    url = without_password(store)
+    if store != mode.db_url:
+        return f'{ENVIRONMENT}="{url}"'
     if mode.name == DEFAULT_MODE:
         return f'modparam("sipcapture", "db_url", "{url}")'
     return f'modparam("sipcapture", "capture_mode", "{mode.name}=>db_url={url}…")'

@@ -1,7 +1,6 @@
 """The stores that scripts have SQL for: addresses, and the drivers of SQLite, PostgreSQL, MySQL.
 
-HOMERD_DB in the environment names other stores than the script does: `URL=STORE;URL=STORE`, or one
-STORE for all.  A driver is imported when an address asks for it.
+A driver is imported when an address asks for it.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from typing import Any
 
 from homerd.api import Value
 from homerd_plugins._sqltext import MYSQL, POSTGRES, SQLITE
+from homerd_plugins._stores import ENVIRONMENT, store_of_url
 
-ENVIRONMENT = "HOMERD_DB"
 MOST_ROWS = 10_000
 
 _DIALECTS = {
@@ -32,8 +31,6 @@ _URL = re.compile(
     r"(?P<host>\[[^\]]*\]|[^:/@]*)(?::(?P<port>[0-9]+))?/(?P<database>[^/?]+)(?:\?.*)?",
     re.I,
 )
-_ITEM = re.compile(r"(?P<url>.+?)=(?P<store>[a-z]+://.+)", re.I)
-_CREDENTIALS = re.compile(r"(?<=://)[^/]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ class Address:
     @classmethod
     def of(cls, url: str) -> Address:
         """The store that *url* of a script means here; raises ValueError when it means none."""
-        store = mapped(url, os.environ.get(ENVIRONMENT, ""))
+        store = store_of_url(url)
         scheme = url.partition("://")[0].strip().lower()
         found = cls._read(store)
         return cls(
@@ -101,18 +98,6 @@ class Address:
             return f"sqlite://{self.database}"
         port = f":{self.port}" if self.port else ""
         return f"{self.dialect}://{self.host}{port}/{self.database}"
-
-
-def mapped(url: str, mapping: str) -> str:
-    """What *mapping* (see the module) makes of a URL; its user and password may be left out."""
-    everything = ""
-    for item in filter(None, map(str.strip, mapping.split(";"))):
-        found = _ITEM.fullmatch(item)
-        if found is None:
-            everything = item
-        elif found["url"].strip() in (url, _CREDENTIALS.sub("", url), "*"):
-            return found["store"].strip()
-    return everything or url
 
 
 class Answer:

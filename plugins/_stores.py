@@ -3,10 +3,14 @@
 URLs are Kamailio's: `driver://user:password@host:port/database`.  The password stands as it is, or
 with `%40` and the like for what is special.  The host may be a socket: `[/run/mysqld/mysqld.sock]`,
 or for PostgreSQL the folder it is in.
+
+HOMERD_DB in the environment names other stores than the script does: `URL=STORE;URL=STORE`, or one
+STORE for all; `--db` of the commands sets it.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +18,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from homerd_plugins._homer5 import Column
+
+ENVIRONMENT = "HOMERD_DB"
 
 SQLITE, POSTGRES, MYSQL = "sqlite", "postgres", "mysql"
 SCHEMES = {
@@ -28,6 +34,8 @@ _URL = re.compile(
     r"(?P<host>\[[^\]]*\]|[^:/@]*)(?::(?P<port>[0-9]{1,5}))?/(?P<database>[^/?]+)(?:\?.*)?",
     re.I,
 )
+_ITEM = re.compile(r"(?P<url>.+?)=(?P<store>[a-z]+://.+)", re.I)
+_CREDENTIALS = re.compile(r"(?<=://)[^/]*@")
 _FORM = "driver://user:password@host:port/database"
 
 
@@ -86,6 +94,23 @@ class Address:
         port = f":{self.port}" if self.port else ""
         host = f"[{self.socket}]" if self.socket else self.host
         return f"{self.store}://{host}{port}/{self.database}"
+
+
+def store_of_url(url: str) -> str:
+    """The URL of the store that *url* of a script means here."""
+    return mapped(url, os.environ.get(ENVIRONMENT, ""))
+
+
+def mapped(url: str, mapping: str) -> str:
+    """What *mapping* (see the module) makes of a URL; its user and password may be left out."""
+    everything = ""
+    for item in filter(None, map(str.strip, mapping.split(";"))):
+        found = _ITEM.fullmatch(item)
+        if found is None:
+            everything = item
+        elif found["url"].strip() in (url, _CREDENTIALS.sub("", url), "*"):
+            return found["store"].strip()
+    return everything or url
 
 
 def sink_for(

@@ -65,7 +65,7 @@ class CaptureMode:
     """A store and its tables under a name that sip_capture() may choose.
 
     schema: of its rows; "" for that of the module.
-    hash_source: None when the mode says `hash` and not of what.
+    hash_source: None when the mode says `hash` and not of what.  written: its line, for messages.
     """
 
     name: str
@@ -74,6 +74,7 @@ class CaptureMode:
     choice: Choice
     hash_source: HashSource | None
     schema: str = ""
+    written: str = ""
 
     @classmethod
     def from_script(cls, text: str | int) -> CaptureMode:
@@ -103,6 +104,7 @@ class CaptureMode:
             Choice.from_script(settings["mt_mode"]),
             HashSource.from_script(source) if source else None,
             schema,
+            str(text),
         )
 
 

@@ -274,7 +274,7 @@ def shows(encoding: str | None) -> Callable[[str], bool]:
 def _database_of(script: Path) -> Path:
     from homerd.core.program import load  # --db does without the language
 
-    url = load(script).modparam("sipcapture", "db_url")
+    url = load(script).modparam("sipcapture", "store_url")
     scheme, _, path = str(url or "").partition("://")
     if not url:
         raise ConfigError(f"{script}: loads no sipcapture: --db PATH names the database")

@@ -33,6 +33,7 @@ from typing import Any
 
 import yaml
 
+from homerd.commands.check import STORES
 from homerd.commands.judge import Mismatch, compare
 from homerd.commands.replay import Replay, Report
 from homerd.core.inputs import Item, item_of
@@ -42,7 +43,6 @@ from homerd.lang.diagnostics import render
 
 ENDINGS = (".yaml", ".yml", ".json")
 DEFAULT_DATABASE = "x.db"
-STORES = "HOMERD_DB"  # names the stores of sqlops and its kin, whatever the script says
 DEFAULT_PORT = "8125"  # stands for @UDP@; nothing is sent to it
 
 _KEYS = frozenset(
@@ -121,16 +121,19 @@ def _case(path: Path, number: int, told: object) -> Case:
     return Case(name, f'{place} "{name}"', told)
 
 
-def run_case(case: Case, script: Path | None, defines: Sequence[str] = ()) -> Outcome:
+def run_case(
+    case: Case, script: Path | None, defines: Sequence[str] = (), stores: str = ""
+) -> Outcome:
     """Load the script, feed it the packets, judge what came.
 
-    script: None for a case that must bring its own.  Raises ConfigError for a case that cannot run.
+    script: None for a case that must bring its own.  stores: what answers the SELECTs of a case
+    without a database of its own.  Raises ConfigError for a case that cannot run.
     """
     started = time.perf_counter()
     outcome = Outcome(case)
     with tempfile.TemporaryDirectory(prefix="homerd-test-") as name:
         folder = Path(name)
-        with _stores_in(folder, case):
+        with _stores_in(folder, case, stores):
             _run(case, script, [*defines, *_listed(case, "define")], folder, outcome)
     outcome.seconds = time.perf_counter() - started
     return outcome
@@ -182,23 +185,25 @@ def _delivers(case: Case) -> bool:
 
 
 @contextlib.contextmanager
-def _stores_in(folder: Path, case: Case) -> Iterator[None]:
+def _stores_in(folder: Path, case: Case, stores: str) -> Iterator[None]:
     """What the script asks of its databases is answered by one of the case's, made by its `sql`."""
     if _delivers(case):
-        yield
-        return
-    store = folder / "store.db"
-    try:
-        with closing(sqlite3.connect(store)) as connection:
-            connection.executescript(";\n".join(_listed(case, "sql")))
-    except (sqlite3.Error, TypeError) as error:
-        raise ConfigError(f"{case.place}: sql: {error}") from None
-    before = os.environ.get(STORES)
-    os.environ[STORES] = f"sqlite://{store}"
+        stores = ""  # its rows go where it says itself, and nowhere else
+    elif not stores or "sql" in case.told:
+        store = folder / "store.db"
+        try:
+            with closing(sqlite3.connect(store)) as connection:
+                connection.executescript(";\n".join(_listed(case, "sql")))
+        except (sqlite3.Error, TypeError) as error:
+            raise ConfigError(f"{case.place}: sql: {error}") from None
+        stores = f"sqlite://{store}"
+    before = os.environ.pop(STORES, None)
+    if stores:
+        os.environ[STORES] = stores
     try:
         yield
     finally:
-        del os.environ[STORES]
+        os.environ.pop(STORES, None)
         if before is not None:
             os.environ[STORES] = before
 

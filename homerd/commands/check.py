@@ -3,18 +3,50 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from homerd.core.program import load
 from homerd.lang.diagnostics import render
 from homerd.lang.dialect import Dialect, dialect_of
 
 DEFAULT_SCRIPT = "homer.cfg"
+STORES = "HOMERD_DB"  # names the stores of a script, whatever it says itself
+
+
+class Stores(argparse.Action):
+    """`--db`: into the environment, where whoever opens a store looks."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option: str | None = None,
+    ) -> None:
+        """Keep *values*; of several all count."""
+        typed = ";".join(filter(None, [getattr(namespace, self.dest), str(values)]))
+        setattr(namespace, self.dest, typed)
+        os.environ[STORES] = typed
+
+
+def add_stores_option(parser: argparse.ArgumentParser) -> None:
+    """`--db STORE`, the same for every command that runs a script."""
+    parser.add_argument(
+        "--db",
+        action=Stores,
+        default="",
+        metavar="[URL=]STORE",
+        help="use the database STORE in place of URL of the script, or of all it names; may be"
+        f" repeated, and comes before {STORES} in the environment",
+    )
 
 
 def add_script_options(parser: argparse.ArgumentParser) -> None:
-    """`-f FILE` and `-A NAME`, the same for every command that reads a script."""
+    """`-f FILE`, `-A NAME` and `--db STORE`, the same for every command that reads a script."""
     parser.add_argument(
         "-f", "--file", type=Path, default=Path(DEFAULT_SCRIPT), help="the script (homer.cfg)"
     )
@@ -26,6 +58,7 @@ def add_script_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[=VALUE]",
         help="define a name for #!ifdef, may be repeated",
     )
+    add_stores_option(parser)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

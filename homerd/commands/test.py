@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from homerd.commands.cases import ENDINGS, Case, Outcome, chosen, files_of, read_cases, run_case
-from homerd.commands.check import DEFAULT_SCRIPT
+from homerd.commands.check import DEFAULT_SCRIPT, add_stores_option
 from homerd.commands.replay import TextReport
 from homerd.errors import ConfigError
 
@@ -38,6 +38,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="NAME[=VALUE]",
         help="define a name for #!ifdef, may be repeated",
     )
+    add_stores_option(parser)
     parser.add_argument("-k", "--name", default="", help="only the cases with this in their name")
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="also what happened to each packet"
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         for file in files:
             printer.file(file)
             for case in chosen(read_cases(file), options.name):
-                outcome = _run(case, script, options.define)
+                outcome = _run(case, script, options.define, options.db)
                 passed, failed = passed + outcome.passed, failed + (not outcome.passed)
                 printer.outcome(outcome)
     if not passed + failed:
@@ -67,9 +68,9 @@ def run(options: argparse.Namespace) -> int:
     return SOME_FAILED if failed else ALL_PASSED
 
 
-def _run(case: Case, script: Path | None, defines: Sequence[str]) -> Outcome:
+def _run(case: Case, script: Path | None, defines: Sequence[str], stores: str) -> Outcome:
     try:
-        return run_case(case, script, defines)
+        return run_case(case, script, defines, stores)
     except ConfigError as error:
         text = str(error)
         raise ConfigError(

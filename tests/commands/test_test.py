@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -279,6 +281,31 @@ def test_what_a_script_asks_of_its_database_is_answered_by_the_case(tested, monk
     status, out, _ = tested(case)
     assert status == 0, out
     assert "HOMERD_DB" not in os.environ
+
+
+def test_a_store_that_is_named_answers_the_cases_without_one(tested, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOMERD_DB", "")
+    with closing(sqlite3.connect(tmp_path / "real.db")) as store:
+        store.execute("CREATE TABLE customers (name TEXT)")
+        store.execute("INSERT INTO customers VALUES ('acme')")
+        store.commit()
+    case = f"""\
+- script: |
+    mpath="{ROOT / "plugins"}"
+    loadmodule "xlog"
+    loadmodule "sqlops"
+    modparam("sqlops", "sqlcon", "cb=>mysql://user:secret@192.0.2.1/homer_data")
+    request_route {{
+        sql_query("cb", "select name from customers", "r");
+        xlog("$dbr(r=>[0,0])\\n");
+        drop;
+    }}
+  packets: ["OPTIONS sip:a@b SIP/2.0\\nVia: SIP/2.0/UDP 192.0.2.1;branch=z\\nFrom: <sip:a@b>;tag=1\\nTo: <sip:a@b>\\nCall-ID: 1\\nCSeq: 1 OPTIONS\\n"]
+  expect: {{log: [acme]}}
+"""
+    assert tested(case)[0] == 1
+    status, out, _ = tested(case, "--db", f"sqlite://{tmp_path}/real.db")
+    assert status == 0, out
 
 
 def test_sent_is_what_left_by_a_sink(tested):

@@ -11,7 +11,7 @@ import pytest
 
 from homerd.core.program import load
 from homerd.core.worker import Worker
-from homerd.errors import ConfigError
+from homerd.errors import ConfigError, ScriptErrors
 from homerd.wire.hep import Frame
 from homerd_plugins._homer7 import partition
 
@@ -200,9 +200,28 @@ def test_isup_is_told_by_its_circuit(node):
     )
 
 
-def test_other_stores_have_no_such_layout(node, tmp_path):
-    with pytest.raises(ConfigError, match="homer7 is for PostgreSQL"):
-        node(url=f"sqlite://{tmp_path}/x.db")
+@pytest.mark.parametrize("url", ["sqlite://x.db", "mysql://homer:secret@127.0.0.1/homer_data"])
+def test_other_stores_have_no_such_layout_and_check_says_so(node, url):
+    with pytest.raises(ScriptErrors) as refused:
+        node(url=url)
+    (told,) = refused.value.diagnostics
+    assert "schema homer7 is for PostgreSQL alone" in told.message
+    assert "secret" not in told.message
+
+
+def test_a_capture_mode_in_another_store_is_told_at_its_line(node):
+    mode = 'modparam("sipcapture", "capture_mode", "{}=>db_url=mysql://h/d;table_name=t;mt_mode=rand{}")\n'
+    extra = mode.format("five", ";schema=homer5") + mode.format("seven", "")
+    with pytest.raises(ScriptErrors) as refused:
+        node(extra=extra)
+    (told,) = refused.value.diagnostics
+    assert (told.code, "seven=>" in told.message or told.span.line) == ("E407", 8)
+
+
+def test_a_store_named_from_outside_has_no_such_layout_either(node, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOMERD_DB", f"sqlite://{tmp_path}/x.db")
+    with pytest.raises(ConfigError, match=r'HOMERD_DB="sqlite://.*homer7 is for PostgreSQL'):
+        node(deliver=True)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from homerd.core.program import load
 from homerd.core.worker import Worker
-from homerd.errors import ConfigError
+from homerd.errors import ConfigError, ScriptErrors
 from homerd.wire.hep import Frame, encode
 from homerd_plugins._tables import CaptureMode, TableName
 from homerd_plugins.sipcapture import COMPUTED_TABLES
@@ -485,17 +485,44 @@ def test_hash_without_a_source_is_a_warning():
     assert any("does not say what hash is taken of" in warning for warning in warnings)
 
 
+def test_a_database_that_cannot_be_opened_stops_the_start(capture):
+    message = r'modparam\("sipcapture", "db_url", .*no such folder'
+    text = 'modparam("sipcapture", "db_url", "sqlite://@DIR@/no/x.db")\nrequest_route { drop; }'
+    with pytest.raises(ConfigError, match=message):
+        capture(text, True)
+
+
 @pytest.mark.parametrize(
-    ("url", "message"),
+    ("name", "value"),
     [
-        ("sqlite://@DIR@/no/x.db", r'modparam\("sipcapture", "db_url", .*no such folder'),
-        ("oracle://u:secret@h/db", "there is no store for oracle"),
+        ("db_url", "oracle://u:secret@h/db"),
+        ("capture_mode", "two=>db_url=oracle://u:secret@h/db;table_name=t;mt_mode=rand"),
     ],
 )
-def test_a_database_that_cannot_be_opened_stops_the_start(capture, url, message):
-    with pytest.raises(ConfigError, match=message) as raised:
-        capture(f'modparam("sipcapture", "db_url", "{url}")\nrequest_route {{ drop; }}', True)
-    assert "secret" not in str(raised.value)
+def test_an_address_that_cannot_be_read_is_told_at_its_line(capture, name, value):
+    with pytest.raises(ScriptErrors) as raised:
+        capture(f'modparam("sipcapture", "{name}", "{value}")\nrequest_route {{ drop; }}')
+    (told,) = raised.value.diagnostics
+    assert "there is no store for oracle" in told.message
+    assert "secret" not in told.message
+
+
+def test_other_stores_can_be_named_from_outside(capture, monkeypatch, tmp_path):
+    monkeypatch.setenv(
+        "HOMERD_DB",
+        f"mysql://192.0.2.1/a=sqlite://{tmp_path}/a.db;mysql://192.0.2.1/b=sqlite://{tmp_path}/b.db",
+    )
+    one = capture(
+        'modparam("sipcapture", "db_url", "mysql://u:secret@192.0.2.1/a")\n'
+        'modparam("sipcapture", "capture_mode",'
+        ' "two=>db_url=mysql://u:secret@192.0.2.1/b;table_name=t;mt_mode=rand")\n'
+        'request_route { sip_capture(); sip_capture("t", "two"); }',
+        True,
+    )
+    assert [sink.where for sink in one.worker.sinks] == [
+        f"sqlite:{tmp_path}/a.db",
+        f"sqlite:{tmp_path}/b.db",
+    ]
 
 
 def test_stat_tells_what_each_mode_captured(capture):

@@ -11,7 +11,8 @@ import pytest
 from homerd.core.program import load
 from homerd.core.worker import Worker
 from homerd.wire.hep import Frame
-from homerd_plugins._sqlstores import Address, mapped
+from homerd_plugins._sqlstores import Address
+from homerd_plugins._stores import mapped
 
 MODULES = ("pv", "xlog", "sqlops")
 
