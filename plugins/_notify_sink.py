@@ -292,8 +292,9 @@ def mended(record: Mapping[str, Any]) -> AlarmEvent:
 
 
 def _texts_mended(values: Mapping[str, Any]) -> dict[str, Any]:
+    # By way of UTF-16, where each such byte is one unit and becomes one U+FFFD.
     return {
-        name: value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        name: value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         if isinstance(value, str)
         else value
         for name, value in values.items()
