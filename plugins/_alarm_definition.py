@@ -91,8 +91,6 @@ class Definition:
         raise_at = _number("raise", told["raise"])
         clear_at = _number("clear", told["clear"]) if "clear" in told else raise_at / 2
         of = _one_of("of", told.get("of", COUNT), _OF)
-        if raise_at == clear_at:
-            raise ValueError(f"raise and clear are both {told['raise']}: clear= has to be another")
         made = cls(
             name,
             raise_at,
@@ -110,6 +108,8 @@ class Definition:
             )
         if of == COUNT and made.falls and raise_at < 0:
             raise ValueError(f"raise={told['raise']} is never reached: no count is below 0")
+        if raise_at == clear_at:
+            raise ValueError(f"raise and clear are both {told['raise']}: clear= has to be another")
         if made.expect and not made.falls:
             raise ValueError("expect= is for an alarm that falls, whose clear= is above its raise=")
         if of == COUNT and "samples" in told:
