@@ -85,11 +85,11 @@ def test_a_batch_that_is_not_full_waits_for_its_age(start):
     sink = start(Store(batch_size=10, batch_age=1.0))
     sink.tick(100.0)
     fill(sink, 3)
-    sink.tick(100.9)
-    assert sink.pending == 3
+    sink.tick(100.4)
+    sink.add(3)
     sink.tick(101.0)
     assert sink.flush(LONG)
-    assert sink.rows == [0, 1, 2]
+    assert (sink.rows, sink.batches) == ([0, 1, 2, 3], 1)
 
 
 def test_small_batches_that_wait_become_one(start):

@@ -417,10 +417,10 @@ def test_the_folder_is_gone_after_a_clean_end(start, tmp_path):
     assert sink.written == 1
 
 
-def test_a_batch_is_handed_over_on_a_tick_that_comes_a_little_early(start):
+def test_a_batch_is_handed_over_on_a_tick_that_comes_soon_after_a_late_one(start):
     sink = start(Store(batch_size=100, batch_age=1.0))
     sink.tick(10.0)
     sink.add(1)
-    sink.tick(10.98)
+    sink.tick(10.6)
     assert sink.flush(LONG)
     assert len(sink.ids) == 1
