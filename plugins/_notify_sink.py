@@ -250,13 +250,9 @@ class _Held:
 def connected(
     host: str, port: int, kind: socket.SocketKind, timeout: float | None = None
 ) -> socket.socket:
-    """A socket that sends to *host*, by the first of its addresses that takes it."""
-    problem: OSError | None = None
-    try:
-        found = socket.getaddrinfo(host, port, type=kind)
-    except OSError as error:
-        raise RetryLater(f"{host}: {error.strerror}") from error
-    for family, type, protocol, _, place in found:
+    """A socket that sends to *host*, at the first of its addresses that takes it; OSError."""
+    problem = OSError(f"{host} has no address")
+    for family, type, protocol, _, place in socket.getaddrinfo(host, port, type=kind):
         made = socket.socket(family, type, protocol)
         made.settimeout(timeout)
         try:
@@ -266,7 +262,7 @@ def connected(
             problem = error
         else:
             return made
-    raise RetryLater(f"{host}:{port}: {problem}")
+    raise problem
 
 
 def text_of(event: AlarmEvent) -> str:

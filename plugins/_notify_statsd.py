@@ -60,7 +60,10 @@ class StatsdSink(NotifySink):
 
     def connect(self) -> None:
         """Resolve the address."""
-        self._socket = connected(self.settings.host, self.settings.port, socket.SOCK_DGRAM)
+        try:
+            self._socket = connected(self.settings.host, self.settings.port, socket.SOCK_DGRAM)
+        except OSError as error:
+            raise self.later(error) from error
 
     def close(self) -> None:
         """Close the socket."""

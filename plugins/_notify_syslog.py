@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import socket
+import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -133,12 +133,22 @@ class SyslogSink(NotifySink):
     def _send(self, line: bytes) -> None:
         assert self._socket is not None
         if self.settings.transport in (UDP, LOCAL):
-            self._socket.send(line[:DATAGRAM])
+            self._socket.send(line[:DATAGRAM].decode("utf-8", "ignore").encode())
             return
-        if select.select([self._socket], [], [], 0)[0] and not self._socket.recv(4096):
+        if self._is_closed(self._socket):
             raise ConnectionResetError("the server has closed the connection")
         # RFC 6587, 3.4.1: octet counting
         self._socket.sendall(b"%d %s" % (len(line), line))
+
+    def _is_closed(self, connection: socket.socket) -> bool:
+        """Whether the server has ended it: what is sent then gets lost without a word."""
+        connection.settimeout(0)
+        try:
+            return not connection.recv(4096)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
+        finally:
+            connection.settimeout(self.settings.timeout)
 
 
 def line_of(event: AlarmEvent, settings: Syslog) -> bytes:

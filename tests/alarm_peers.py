@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -184,11 +185,22 @@ class Mailbox:
         return AuthResult(success=password == "right", handled=False)
 
 
+TLS = Path(__file__).parent / "data" / "tls"
+CERTIFICATE = TLS / "certificate.pem"
+
+
+def server_tls() -> ssl.SSLContext:
+    """What a server on loopback shows; CERTIFICATE is its authority too."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(CERTIFICATE, TLS / "key.pem")
+    return context
+
+
 @contextlib.contextmanager
-def mail_server(**options: Any) -> Iterator[Mailbox]:
-    """An SMTP server on a free port."""
+def mail_server(port: int = 0, **options: Any) -> Iterator[Mailbox]:
+    """An SMTP server, on a free port unless it is named."""
     box = Mailbox()
-    box.port = free_port()
+    box.port = port or free_port()
     controller = Controller(
         box,
         hostname="127.0.0.1",
