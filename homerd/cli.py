@@ -32,7 +32,9 @@ COMMANDS = {
     "lsp": "mistakes, completion and help in an editor",
     "bench": "µs per packet of each stage, with the operator's own script",
     "search": "finds stored messages by Call-ID, user or time",
+    "show": "prints one stored call's messages whole",
     "flow": "draws the ladder of one stored call",
+    "export": "writes stored calls to a capture file or as text",
     "retention": "drops tables beyond what the script keeps; the daemon does so each hour",
 }
 

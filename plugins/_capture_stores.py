@@ -9,6 +9,7 @@ from typing import Any
 from homerd.api import ConfigError, Worker
 from homerd_plugins import _homer7
 from homerd_plugins._homer5 import REPORT_COLUMNS, SIP_COLUMNS
+from homerd_plugins._reader import Reader, reader_of
 from homerd_plugins._serversink import ServerSink
 from homerd_plugins._stores import (
     ENVIRONMENT,
@@ -99,6 +100,21 @@ class Stores:
                     yield address.shown, str(removal)
             finally:
                 keeper.close()
+
+    def readers(self, url: str = "") -> list[Reader]:
+        """Who reads messages back, for each database, or for that of *url* alone."""
+        if url:
+            try:
+                address = Address.of(url)
+            except ValueError as error:
+                raise ConfigError(f"{without_password(url)}: {error}") from None
+            return [reader_of(address, address.shown.removeprefix("sqlite://"), self._layouts[SIP])]
+        found: dict[Address, Reader] = {}
+        for mode in self.modes:
+            address = address_of(mode)
+            if address not in found:
+                found[address] = reader_of(address, parameter_of(mode), self._layouts[SIP])
+        return list(found.values())
 
     def samples(self) -> Iterator[tuple[str, dict[str, str], float]]:
         """What was done to rows and tables."""

@@ -58,7 +58,7 @@ from homerd_plugins._homer7 import (
     table_of_sip,
     table_of_type,
 )
-from homerd_plugins._stores import store_of_url
+from homerd_plugins._reader import Reader
 from homerd_plugins._tables import (
     HOMER5,
     HOMER7,
@@ -312,10 +312,9 @@ class SipCapture(Plugin):
             or is_homer7_table(family.removesuffix("_default"))
         )
 
-    @property
-    def store_url(self) -> str:
-        """For `homerd search`: db_url, or what the environment names in its place."""
-        return store_of_url(self.db_url)
+    def stored(self, url: str = "") -> list[Reader]:
+        """For `homerd search`: what reads each database of the script, or that of *url* alone."""
+        return self._make_stores().readers(url)
 
     def _make_stores(self) -> Stores:
         default = CaptureMode(

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from homerd.commands._stored import Message, add_store_options, opened, printable, shows
+from homerd.commands._choice import add_call_options, call_of
+from homerd.commands._message import Message, joined
+from homerd.commands._shown import printable, shows
 
 WIDTH = 100  # of a file; a terminal tells its own
 NARROWEST, WIDEST = 10, 34  # characters from one host's line to the next
@@ -20,30 +22,27 @@ _REPEATS = {"": "", "retransmission": " again", "copy": " copy"}
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the command's options."""
     parser = commands.add_parser("flow", help="draws the ladder of one stored call")
-    parser.add_argument("call_id", metavar="CALL-ID", help="of any leg of the call")
-    add_store_options(parser)
-    parser.add_argument("--json", action="store_true", help="JSON lines, one object a message")
+    add_call_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the call; one that is not there is no fault."""
-    with opened(options) as store:
-        steps = steps_of(store.call(options.call_id), options.call_id)
-        place = store.path
+    found = call_of(options)
+    steps = steps_of(found.messages, options.call_id)
     if options.json:
         for step in steps:
             print(json.dumps(step.as_dict()))
-        return 0
-    if not steps:
-        print(f"no message of {printable(options.call_id)} in {place}")
-        return 0
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
-    can_show = shows(sys.stdout.encoding)
-    ladder = Ladder(steps, max(width, 80), FANCY if can_show("".join(FANCY.signs)) else PLAIN)
-    for line in ladder.lines():
-        print(printable(line, can_show))
-    return 0
+        return found.status
+    if steps:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
+        can_show = shows(sys.stdout.encoding)
+        ladder = Ladder(steps, max(width, 80), FANCY if can_show("".join(FANCY.signs)) else PLAIN)
+        for line in ladder.lines():
+            print(printable(line, can_show))
+    for line in found.remarks():
+        print(line)
+    return found.status
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +209,7 @@ def _hosts(steps: Sequence[Step]) -> dict[str, str]:
     named: dict[str, str] = {}
     for key, used in ports.items():
         one = key not in to_itself and len(used) == 1 and key.rpartition(":")[0] not in to_itself
-        named[key] = _joined(key, *used) if one else key or "?"
+        named[key] = joined(key, *used) if one else key or "?"
     return named
 
 
@@ -226,11 +225,7 @@ def _end_of(message: Message, is_source: bool) -> tuple[str, int]:
 
 
 def _end(message: Message, is_source: bool) -> str:
-    return _joined(*_end_of(message, is_source))
-
-
-def _joined(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return joined(*_end_of(message, is_source))
 
 
 def _has_sdp(message: Message) -> bool:

@@ -9,18 +9,17 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from homerd.commands._stored import (
-    Message,
-    Wanted,
-    add_store_options,
-    columns_of,
-    moment,
-    opened,
-    printable,
-    shows,
-)
+from homerd.commands._choice import add_store_options, add_time_options, opened
+from homerd.commands._message import Message
+from homerd.commands._shown import columns_of, known_text, printable, shows
+from homerd.commands._stored import Wanted
 
 LIMIT = 100
+KEYS = (
+    ("--call-id", "callid", "TEXT", "of this Call-ID"),
+    ("--from", "from_user", "USER", "with this user in From"),
+    ("--to", "to_user", "USER", "with this user in To"),
+)
 _HEAD = ("TIME (UTC)", "MESSAGE", "FROM > TO", "SOURCE > DESTINATION", "CALL-ID")
 _WIDEST = (23, 32, 40, 51, 64)
 
@@ -33,16 +32,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Finds stored messages. A text may end in *, which stands for any rest.",
     )
     add_store_options(parser)
-    parser.add_argument("--call-id", metavar="TEXT", help="of this Call-ID")
-    parser.add_argument("--from", dest="from_user", metavar="USER", help="with this user in From")
-    parser.add_argument("--to", dest="to_user", metavar="USER", help="with this user in To")
-    parser.add_argument(
-        "--since",
-        type=moment,
-        metavar="TIME",
-        help="not before: 90s, 5m, 1h, 2d or 1w ago, or a time as 2026-01-31T12:00:00 (UTC)",
-    )
-    parser.add_argument("--until", type=moment, metavar="TIME", help="before, as --since")
+    for name, part, value, text in KEYS:
+        parser.add_argument(name, dest=part, type=known_text, metavar=value, help=text)
+    add_time_options(parser)
     parser.add_argument(
         "--limit", type=_count, default=LIMIT, metavar="N", help=f"the newest N ({LIMIT})"
     )
@@ -52,33 +44,29 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(options: argparse.Namespace) -> int:
     """Print what is found in the order of time; nothing found is no fault."""
-    keys = (
-        ("callid", options.call_id),
-        ("from_user", options.from_user),
-        ("to_user", options.to_user),
+    typed = ((part, getattr(options, part)) for _, part, _, _ in KEYS)
+    keys = tuple(
+        (part, [value.removesuffix("*")], value.endswith("*"))
+        for part, value in typed
+        if value is not None and value != "*"
     )
-    wanted = Wanted(
-        tuple((column, value) for column, value in keys if value is not None),
-        options.since,
-        options.until,
-        options.limit + 1,
-    )
-    with opened(options) as store:
-        found = store.search(wanted)
-        place = store.path
+    with opened(options) as stores:
+        found = stores.search(Wanted(keys, options.since, options.until, options.limit + 1))
+        places, status = stores.places, stores.status
     more = len(found) > options.limit
     found = found[-options.limit :]
     if options.json:
         for message in found:
             print(json.dumps(message.as_dict()))
-        return 0
+        return status
     if not found:
-        print(f"nothing found in {place}")
-        return 0
+        if places:
+            print(f"nothing found in {places}")
+        return status
     print_table(found, sys.stdout)
     if more:
         print(f"the newest {options.limit}; there are older ones: --limit N, --until TIME")
-    return 0
+    return status
 
 
 def print_table(found: Sequence[Message], out: TextIO) -> None:
@@ -105,8 +93,7 @@ def _cells(message: Message) -> tuple[str, ...]:
         message.time.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3],
         method,
         f"{message.from_user or '-'} > {message.to_user or '-'}",
-        f"{message.source_ip}:{message.source_port}"
-        f" > {message.destination_ip}:{message.destination_port}",
+        f"{message.source} > {message.destination}",
         message.callid,
     )
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from homerd.cli import main
-from homerd.commands._stored import Message
+from homerd.commands._message import Message
 from homerd.commands.flow import FANCY, PLAIN, Ladder, steps_of
 from homerd_plugins._homer5 import SIP_COLUMNS
 from homerd_plugins._sqlite import SqliteSink

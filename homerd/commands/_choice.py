@@ -1,0 +1,116 @@
+"""Which stores, which call, what time: what the commands that read back have in common."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from homerd.commands._message import EPOCH
+from homerd.commands._shown import known_text
+from homerd.commands._stored import Call, Reader, Stores
+from homerd.commands.check import DEFAULT_SCRIPT
+from homerd.errors import ConfigError
+
+_AGO = re.compile(r"([0-9]{1,9})(s|m|h|d|w)")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def add_store_options(parser: argparse.ArgumentParser) -> None:
+    """`-f FILE`, `-A NAME` and `--db PATH`: which databases are read."""
+    parser.add_argument(
+        "-f",
+        "--file",
+        type=Path,
+        default=Path(DEFAULT_SCRIPT),
+        help="the script whose stores are read (homer.cfg)",
+    )
+    parser.add_argument(
+        "-A",
+        "--define",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="define a name for #!ifdef, may be repeated",
+    )
+    parser.add_argument(
+        "--db",
+        metavar="PATH",
+        type=known_text,
+        help="an SQLite file, or a database's URL, in place of those of the script",
+    )
+
+
+def add_time_options(parser: argparse.ArgumentParser) -> None:
+    """`--since TIME` and `--until TIME`."""
+    parser.add_argument(
+        "--since",
+        type=moment,
+        metavar="TIME",
+        help="not before: 90s, 5m, 1h, 2d or 1w ago, or a time as 2026-01-31T12:00:00 (UTC)",
+    )
+    parser.add_argument("--until", type=moment, metavar="TIME", help="before, as --since")
+
+
+def add_call_options(parser: argparse.ArgumentParser) -> None:
+    """A Call-ID and what else the commands about one call take."""
+    parser.add_argument("call_id", metavar="CALL-ID", type=known_text, help="of any leg")
+    add_store_options(parser)
+    add_time_options(parser)
+    parser.add_argument("--json", action="store_true", help="JSON lines, one object a message")
+
+
+def call_of(options: argparse.Namespace) -> Call:
+    """The call that the options name."""
+    with opened(options) as stores:
+        return stores.call(options.call_id, options.since, options.until)
+
+
+@contextmanager
+def opened(options: argparse.Namespace) -> Iterator[Stores]:
+    """The stores the options name; ConfigError in one line when there is nothing to read."""
+    stores = Stores(_readers(options))
+    with ExitStack() as closing:
+        for reader in stores.readers:
+            closing.callback(reader.close)
+        stores.open()
+        yield stores
+
+
+def _readers(options: argparse.Namespace) -> list[Reader]:
+    if options.db:
+        from homerd.plugin.registry import from_entry_point  # --db does without the language
+
+        plugin = from_entry_point("sipcapture")
+        url = options.db if "://" in options.db else f"sqlite://{options.db}"
+        return list(plugin.stored(url))
+    from homerd.core.program import load
+
+    plugin = load(options.file, defines=options.define).registry.plugin("sipcapture")
+    if plugin is None:
+        raise ConfigError(f"{options.file}: loads no sipcapture: --db PATH names the database")
+    return list(plugin.stored())
+
+
+def moment(text: str, now: datetime | None = None) -> int:
+    """`90s`, `5m`, `1h`, `2d`, `1w` ago, or an ISO date or time, UTC where it names no zone.
+
+    In microseconds since 1970.  Raises ArgumentTypeError.
+    """
+    ago = _AGO.fullmatch(text.strip())
+    try:
+        if ago:
+            now = now or datetime.now(UTC)
+            found = now - timedelta(seconds=int(ago[1]) * _UNITS[ago[2]])
+        else:
+            found = datetime.fromisoformat(text.strip())
+        if found.tzinfo is None:
+            found = found.replace(tzinfo=UTC)
+        return (found - EPOCH) // timedelta(microseconds=1)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f'expected a time as 1h, 2026-01-31 or 2026-01-31T12:00:00, got "{text}"'
+        ) from None
