@@ -82,7 +82,7 @@ class RunState:
     """What outlives a packet: `$var`, the script's clock, where its log lines go.
 
     Each worker has one for its packets and one for each of its timers, as Kamailio's processes
-    have.  clock_offset is seconds added to the wall clock, moved by `{"wait": s}` in replay.
+    have.  The clock is wall, with clock_offset seconds added, which `{"wait": s}` moves in replay.
     globals are the script's own (`group.field = value`), statistics what `$stat` reads; all states
     of a worker share both.  prefix gives what stands before a packet's log lines.  report takes
     what failed while the script went on (a division by zero, an endless loop) and where.
@@ -97,6 +97,7 @@ class RunState:
         "report",
         "statistics",
         "variables",
+        "wall",
     )
 
     def __init__(
@@ -104,7 +105,9 @@ class RunState:
         log: Callable[[int, str], None],
         debug: int = 0,
         report: Callable[[str, Place], None] | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        self.wall = wall
         self.variables: defaultdict[str, str | int] = defaultdict(int)
         self.clock_offset = 0.0
         self.globals: dict[str, str | int] = {}
@@ -116,7 +119,7 @@ class RunState:
 
     def now(self) -> float:
         """Seconds since 1970 by the script's clock."""
-        return time.time() + self.clock_offset
+        return self.wall() + self.clock_offset
 
 
 def _no_report(message: str, place: Place) -> None:

@@ -36,8 +36,8 @@ BLOCKS, BLOCK_WINDOW_SECONDS = 3, 600.0
 
 MOST_TEXT = 500
 
-WORD, FLOOD, BLOCKED, TIMER = "word", "flood", "blocked", "timer"
-_PER_PACKET = frozenset({WORD, FLOOD})
+WORD, FLOOD, SINK, BLOCKED, TIMER = "word", "flood", "sink", "blocked", "timer"
+_PER_PACKET = frozenset({WORD, FLOOD, SINK})
 
 
 @dataclass(slots=True)
@@ -97,12 +97,18 @@ class Containment:
 
     # Whose it is
 
-    def owner(self, call: object) -> str:
-        """The module that *call* belongs to, "" when none is known."""
+    def owner(self, call: object, inside: str = "") -> str:
+        """The module that *call* belongs to, "" when none is known; inside: who registers it."""
         while isinstance(call, functools.partial):
             call = call.func
-        name = self._objects.get(id(getattr(call, "__self__", None)))
-        return name or self._of_module(str(getattr(call, "__module__", "")))
+        held = [getattr(call, "__self__", None)]
+        for cell in getattr(call, "__closure__", None) or ():
+            with contextlib.suppress(ValueError):  # a cell that is still empty
+                held.append(cell.cell_contents)
+        for each in held:
+            if id(each) in self._objects:
+                return self._objects[id(each)]
+        return inside or self._of_module(str(getattr(call, "__module__", "")))
 
     def blamed(self, trace: TracebackType | None) -> str:
         """The module whose code was entered last before the fault."""
@@ -120,10 +126,9 @@ class Containment:
 
     def of_frame(self, frame: FrameType) -> str:
         """The module that a frame is code of: by the object it is a method of, or by its file."""
-        code = frame.f_code
-        if code.co_argcount:
-            first = frame.f_locals.get(code.co_varnames[0])
-            name = self._objects.get(id(first))
+        code, local = frame.f_code, frame.f_locals
+        for variable in (*code.co_varnames[: min(1, code.co_argcount)], *code.co_freevars):
+            name = self._objects.get(id(local.get(variable)))
             if name:
                 return name
         return self._of_module(frame.f_globals.get("__name__", ""))
@@ -134,7 +139,7 @@ class Containment:
 
     # What goes wrong
 
-    def fault(self, error: BaseException) -> str:
+    def fault(self, error: BaseException, what: str = WORD) -> str:
         """Something a packet's run ended with; gives the module whose it is, "" for the script's.
 
         Python's stack runs out in whatever is called last: that is the script's.
@@ -144,7 +149,7 @@ class Containment:
             return error.module
         name = "" if isinstance(error, RecursionError) else self.blamed(error.__traceback__)
         if name:
-            self.count(name, FLOOD if isinstance(error, Flood) else WORD, described(error))
+            self.count(name, FLOOD if isinstance(error, Flood) else what, described(error))
         return name
 
     def failed(self, name: str, what: str, error: BaseException) -> None:
@@ -173,7 +178,7 @@ class Containment:
         began, before = recent[0]
         if len(recent) < budget or now - began > WINDOW_SECONDS:
             return
-        if what in _PER_PACKET and packets - before > budget * FAILS_ONE_IN:
+        if what in _PER_PACKET and packets - before > (budget - 1) * FAILS_ONE_IN:
             return
         self.cut_off(name, f"{budget} errors in {now - began:.0f} s")
 

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from homerd.core.containment import described
+from homerd.core.containment import SINK, WORD, described
 from homerd.core.tally import Tally
 from homerd.errors import FAULTS, DecodeError, Place
 from homerd.packet import SIP, Packet, RunState, Sink, Statistics
@@ -93,7 +93,7 @@ class Engine:
         self.effects: defaultdict[str, int] = defaultdict(int)
         self.gave_records = 0
         self.after: Callable[[], None] = _nothing
-        self.fault: Callable[[BaseException], str] = _nobody
+        self.fault: Callable[[BaseException, str], str] = _nobody
         self.route_errors: Counter[str] = Counter()
         self.not_stored: Counter[str] = Counter()
         self.tally = Tally()
@@ -266,7 +266,7 @@ class Engine:
                         sink.add(record)
                 return
             except FAULTS as error:  # counted; a sink of a plugin's own keeps nothing from others
-                self.report(described(error), None, self.fault(error))
+                self.report(described(error), None, self.fault(error, SINK))
 
     def _failed(self, error: BaseException, packet: Packet) -> None:
         """A packet whose script failed midway; what it emitted before still goes out."""
@@ -285,7 +285,7 @@ class Engine:
         place = self.script.locate(error)
         if place is not None and not place.route:
             place = place._replace(route=packet.route)
-        self.report(described(error), place, self.fault(error))
+        self.report(described(error), place, self.fault(error, WORD))
         return str(place) if place is not None else "unknown"
 
 
@@ -311,7 +311,7 @@ def _nothing() -> None:
     """Nobody wants to know."""
 
 
-def _nobody(error: BaseException) -> str:
+def _nobody(error: BaseException, what: str) -> str:
     """No module is known."""
     return ""
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from homerd.core import settings
 from homerd.core.settings import Settings
@@ -68,14 +69,15 @@ def load(
     defines: Iterable[str] = (),
     text: str | None = None,
     texts: Mapping[str, str] | None = None,
+    given: Mapping[str, Callable[[], Any]] | None = None,
 ) -> Program:
     """Compile the script at *path* and configure its modules; nothing is opened or started.
 
     defines: names set from outside, as `NAME` or `NAME=VALUE`.  text: the script itself, texts: it
-    and all it includes, when they are not to be read.
+    and all it includes, when they are not to be read.  given: modules that are not installed.
     Raises ScriptErrors with everything that was found, ConfigError when the file cannot be read.
     """
-    draft = Draft(path, tuple(defines), text, texts)
+    draft = Draft(path, tuple(defines), text, texts, given=given)
     draft.refuse_errors()
     return draft.program()
 
@@ -87,14 +89,15 @@ def load_beside(running: Program, refusals: Callable[[Draft], Iterable[Diagnosti
     hear when the program takes over.  Modules that do not run yet are configured.
     refusals: what cannot change while it runs.  Raises as `load`.
     """
-    trial = Draft(running.path, running.defines, None, None)
+    given = running.registry.given
+    trial = Draft(running.path, running.defines, None, None, given=given)
     trial.refuse_errors()
     trial.configure()
     trial.diagnostics.found += refusals(trial)
     trial.refuse_errors()
     # Words are bound to plugin objects while the script is checked: once more, with those that run.
     texts = {file.path: file.text for file in trial.sources.files}
-    draft = Draft(running.path, running.defines, None, texts, running.registry)
+    draft = Draft(running.path, running.defines, None, texts, running.registry, given)
     draft.refuse_errors()
     return draft.program(trial.diagnostics.warnings)
 
@@ -109,6 +112,7 @@ class Draft:
         text: str | None,
         texts: Mapping[str, str] | None,
         running: Registry | None = None,
+        given: Mapping[str, Callable[[], Any]] | None = None,
     ) -> None:
         if text is None and texts is None and not path.is_file():
             raise ConfigError(f"{path}: no such file")
@@ -117,7 +121,7 @@ class Draft:
         self.sources = SourceMap()
         self.diagnostics = diagnostics = Diagnostics(self.sources)
         self.tokens = preprocess(path, diagnostics, defines=defines, text=text, texts=texts)
-        self.registry = Registry(running)
+        self.registry = Registry(running, given)
         self.loader = Loader(self.registry, diagnostics, IMPLIED[self.tokens.told.dialect])
         self.globals: list[nodes.Global] = []
         self.custom_globals: dict[str, str | int] = {}

@@ -218,7 +218,7 @@ class TcpSource:
             answer: HttpAnswer | None = asked(request)
         except FAULTS as error:  # counted
             told = f"HTTP: {type(error).__name__}: {error}"
-            self.engine.report(told, None, self.engine.fault(error))
+            self.engine.report(told, None, self.engine.fault(error, "http"))
             answer = None
         if answer is None:
             return HttpAnswer(500, "Internal Server Error"), "unanswered"

@@ -68,6 +68,7 @@ class Worker:
 
     deliver: False for trace: sinks are known but never started, effects only looked at.
     log: where script lines go, `(level, text)`.  debug: the log level when the script sets none.
+    wall: the clock that the script's is set by.
     route_seen: told of each run that no packet began: route, packet, how it ended.
     """
 
@@ -78,7 +79,9 @@ class Worker:
         deliver: bool = True,
         log: Callable[[int, str], None] | None = None,
         debug: int = 0,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        self._wall = wall
         self.program = program
         self.deliver = deliver
         self._least = debug
@@ -122,7 +125,7 @@ class Worker:
 
     def every(self, seconds: float, call: Callable[[], None]) -> None:
         """Call *call* each *seconds* of the script's clock; never overlapping itself."""
-        owner = self.containment.owner(call) or self.containment.inside
+        owner = self.containment.owner(call, self.containment.inside)
         self.timers.every(seconds, lambda: self._guarded(call, owner, TIMER))
 
     def run_route(self, name: str, state: RunState | None = None, timer: str = "") -> str:
@@ -152,7 +155,7 @@ class Worker:
     def new_state(self) -> RunState:
         """A RunState with `$var` of its own, on the same clock."""
         program = self.program
-        state = RunState(self._log, self._debug)
+        state = RunState(self._log, self._debug, wall=self._wall)
         state.prefix = _log_prefix(program)
         if self._states:
             first = self._states[0]

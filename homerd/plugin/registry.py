@@ -6,7 +6,7 @@ import functools
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,18 @@ class Registry:
     """The modules one script has loaded, in the order it loaded them.
 
     running: whose plugin objects are taken again; `reused` tells which were.
+    given: modules that need not be installed: name -> what makes the plugin.
     """
 
-    def __init__(self, running: Registry | None = None) -> None:
+    def __init__(
+        self,
+        running: Registry | None = None,
+        given: Mapping[str, Callable[[], Any]] | None = None,
+    ) -> None:
         self.manager = pluggy.PluginManager("homerd")
         self.manager.add_hookspecs(HookSpecs)
         self.running = running
+        self.given = dict(given or {})
         self.names: list[str] = []
         self.reused: set[str] = set()
         self.paths: list[Path] = []  # mpath folders, searched before the entry points
@@ -47,7 +53,11 @@ class Registry:
         if plugin is not None:
             self.reused.add(name)
         else:
-            plugin = self._from_paths(name) or from_entry_point(name)
+            make_given = self.given.get(name)
+            if make_given is not None:
+                plugin = make_given()
+            else:
+                plugin = self._from_paths(name) or from_entry_point(name)
         if plugin is None:
             core = self.manager.get_plugin("core")
             make = getattr(core, "accepted_module", None)
