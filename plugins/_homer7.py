@@ -6,6 +6,8 @@ the usual set is there even when its value is "".
 
 from __future__ import annotations
 
+import calendar
+import functools
 import json
 import re
 import time
@@ -61,9 +63,13 @@ _WHEN_KNOWN = (
     "content_type",
 )
 
-# Hours that a partition holds.
-_STEPS = {1: 2, 100: 2}
-_OTHER_STEP = 6
+# Seconds that a partition holds, by type.
+_STEPS = {1: 2 * 3600, 100: 2 * 3600}
+_OTHER_STEP = 6 * 3600
+LEAST_STEP = 300
+_STEP = re.compile(r"([0-9]{1,4})\s*(m|h|d)(?:in|our|ay)?s?", re.A)
+_SECONDS = {"m": 60, "h": 3600, "d": 86400}
+_NAMED_STEPS = {"day": "1d", "hour": "1h"}
 
 _SIP_KEYS = (
     "ruri_domain",
@@ -153,22 +159,54 @@ def homer7_report_row(
 # Partitions
 
 
-def step_hours(table: str) -> int:
-    """Hours that a partition of *table* holds."""
+class PartitionStep:
+    """`partition_step`: how long a partition is, of each table: `STEP`, or `TABLE=STEP;TABLE=STEP`.
+
+    STEP is `day`, `hour`, or a number of `m`, `h` or `d` that parts a day evenly: 15m, 30m, 2h.
+    """
+
+    @classmethod
+    def from_script(cls, text: str | int) -> dict[str, int]:
+        """Read modparam's value: seconds by table, "" for all others."""
+        steps: dict[str, int] = {}
+        for item in filter(str.strip, str(text).split(";")):
+            table, _, step = item.rpartition("=")
+            table = table.strip()
+            if table and not is_homer7_table(table):
+                raise ValueError(f'"{table}" is no table of Homer 7, as hep_proto_1_call')
+            steps[table] = _step_of(step.strip())
+        return steps
+
+
+def _step_of(text: str) -> int:
+    found = _STEP.fullmatch(_NAMED_STEPS.get(text.lower(), text.lower()))
+    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
+    if not LEAST_STEP <= seconds <= 86400 or 86400 % seconds:
+        raise ValueError(
+            f'expected day, hour or a part of a day of at least 5m, as 15m, 30m, 2h, got "{text}"'
+        )
+    return seconds
+
+
+def step_seconds(table: str) -> int:
+    """How long a partition of *table* is, unless the operator says."""
     return _STEPS.get(_type_of(table), _OTHER_STEP)
 
 
-def partition(table: str, seconds: int) -> tuple[str, str, str]:
-    """Name, first and end time of the partition that holds *seconds* since 1970."""
-    step = step_hours(table) * 3600
-    begin = seconds // step * step
-    first, end = time.gmtime(begin), time.gmtime(begin + step)
-    form = "%Y-%m-%d %H:%M:%S+00"
-    return (
-        f"{table}_{time.strftime('%Y%m%d_%H%M', first)}",
-        time.strftime(form, first),
-        time.strftime(form, end),
-    )
+def partition_name(table: str, begin: int) -> str:
+    """The name of the partition that begins at a time."""
+    return f"{table}_{time.strftime('%Y%m%d_%H%M', time.gmtime(begin))}"
+
+
+def bound(seconds: int) -> str:
+    """A partition's begin or end, as text for SQL."""
+    return time.strftime("%Y-%m-%d %H:%M:%S+00", time.gmtime(seconds))
+
+
+@functools.lru_cache(4096)  # thousands of rows share a minute
+def seconds_of(minute: str) -> int:
+    """`YYYY-MM-DD HH:MM` in seconds since 1970."""
+    return calendar.timegm(time.strptime(minute, "%Y-%m-%d %H:%M"))
 
 
 def ddl(table: str) -> str:
@@ -181,10 +219,15 @@ def ddl(table: str) -> str:
     )
 
 
-def partition_ddl(table: str, name: str, bounds: tuple[str, str] | None) -> Iterator[str]:
-    """The statements that make a partition with its indexes; the default one without bounds."""
-    values = "FOR VALUES FROM ('{}') TO ('{}')".format(*bounds) if bounds else "DEFAULT"
-    yield f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} {values}"
+def default_ddl(table: str) -> Iterator[str]:
+    """The statements that make the partition for rows that have no other."""
+    name = f"{table}_default"
+    yield f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} DEFAULT"
+    yield from index_ddl(table, name)
+
+
+def index_ddl(table: str, name: str) -> Iterator[str]:
+    """The statements that make the indexes of a partition."""
     number = _type_of(table)
     yield f"CREATE INDEX IF NOT EXISTS {name}_create_date ON {name} (create_date)"
     yield f"CREATE INDEX IF NOT EXISTS {name}_sid ON {name} (sid)"

@@ -73,6 +73,8 @@ class SqliteSink(BatchSink):
     back room, which costs inserts a tenth; else what is dropped leaves room for what comes.
     """
 
+    moved_rows = 0
+
     def __init__(
         self,
         name: str,

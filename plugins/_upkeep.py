@@ -100,9 +100,13 @@ class Kept:
 
 
 class Keeper(Protocol):
-    """A store's own connection for upkeep."""
+    """A store's own connection for upkeep.
+
+    moved_rows: those brought from a default partition to their own.
+    """
 
     where: str
+    moved_rows: int
 
     def connect(self) -> None:
         """Connect; raises RetryLater, ConfigError."""
@@ -254,7 +258,7 @@ class Upkeep:
 
     keepers: makes one for each store.  tables: those that will be needed, with their layout, by
     the store's place in *keepers*, at a time.  failures: rounds that a store did not let finish.
-    dropped: tables, by why.
+    dropped: tables, by why.  moved: rows brought from a default partition to their own.
     """
 
     def __init__(
@@ -265,6 +269,7 @@ class Upkeep:
     ) -> None:
         self.failures = 0
         self.dropped: Counter[str] = Counter()
+        self.moved = 0
         self._keepers = keepers
         self._kept = kept
         self._tables = tables
@@ -297,6 +302,7 @@ class Upkeep:
             for table, layout in self._tables(place, times):
                 keeper.make_ahead(table, layout)
             keeper.make_partitions_ahead(times)
+            self.moved += keeper.moved_rows
         except Exception as error:  # a store's own, and the thread must outlive it
             self.failures += 1
             level = logging.DEBUG if isinstance(error, RetryLater) else logging.WARNING

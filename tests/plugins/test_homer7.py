@@ -13,7 +13,7 @@ from homerd.core.program import load
 from homerd.core.worker import Worker
 from homerd.errors import ConfigError, ScriptErrors
 from homerd.wire.hep import Frame
-from homerd_plugins._homer7 import partition
+from homerd_plugins._homer7 import partition_name, step_seconds
 
 NOVEMBER_14 = 1700000000  # 2023-11-14 22:13:20 UTC
 NOW = int(time.time())
@@ -42,6 +42,12 @@ def frame(payload: str | bytes, payload_type: int = 1, **chunks) -> Frame:
         "payload_type": payload_type,
     }
     return Frame(**(told | chunks))
+
+
+def partition(table: str, seconds: int) -> tuple[str, int]:
+    """Name and first second of the partition that holds a time."""
+    begin = seconds // step_seconds(table) * step_seconds(table)
+    return partition_name(table, begin), begin
 
 
 class Node:
@@ -277,7 +283,7 @@ def test_odd_clocks_go_to_the_default_partition_and_are_counted(node, postgres):
     )
     assert postgres.rows("SELECT count(*) FROM hep_proto_1_call_default") == [(2,)]
     (sink,) = one.worker.sinks
-    assert (sink.written, sink.odd_clocks) == (3, 2)
+    assert (sink.written, sink.partitions.odd_clocks) == (3, 2)
 
 
 def test_nul_and_broken_text_abort_no_batch(node, postgres):
