@@ -6,7 +6,6 @@ can be named.  tests/end_to_end/test_outage.py and tests/bench use it.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -16,7 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,16 +85,24 @@ class Sender(threading.Thread):
 
     def run(self) -> None:
         template = datagram(int(time.time()))
-        begin = time.perf_counter()
+        due = time.monotonic()
         while self.sent < self.count:
-            wait = begin + self.sent / self.rate - time.perf_counter() if self.rate else 0
-            if wait > 0:
-                time.sleep(wait)
+            now = time.monotonic()
+            if now < due:
+                time.sleep(due - now)
             with self._between:
                 for number in range(self.sent, min(self.sent + BURST, self.count)):
                     self._send(template.replace(MARK, b"%08d" % number))
                     self.sent += 1
+            if self.rate:  # who was held up makes up for a second, no more
+                due = max(due, now - 1.0) + BURST / self.rate
         self._socket.close()
+
+    def finish(self) -> None:
+        """Send no more."""
+        self.count = 0
+        if self.is_alive():
+            self.join()
 
     def _send(self, data: bytes) -> None:
         while True:
@@ -105,11 +112,13 @@ class Sender(threading.Thread):
             except ConnectionRefusedError:  # said of an earlier one; this one was not sent
                 self.refused += 1
 
-    @contextlib.contextmanager
-    def resting(self) -> Iterator[None]:
-        """Send nothing meanwhile."""
-        with self._between:
-            yield
+    def rest(self) -> None:
+        """Send nothing until `go`."""
+        self._between.acquire()
+
+    def go(self) -> None:
+        """Go on."""
+        self._between.release()
 
 
 class Daemon:
@@ -164,7 +173,7 @@ class Daemon:
             assert self.process is not None
             assert self.process.poll() is None, self.log()
             assert time.monotonic() < end, (status, self.log())
-            time.sleep(0.02)
+            time.sleep(0.05)
         return status
 
     def received(self, sender: Sender) -> dict[str, Any]:
@@ -185,6 +194,11 @@ class Daemon:
     def stop(self) -> int:
         """End it; gives its exit status."""
         return self._end(signal.SIGTERM)
+
+    def close(self) -> None:
+        """End it, whatever has become of it."""
+        if self._runs:
+            self._end(signal.SIGKILL)
 
     @property
     def cpu_seconds(self) -> float:
@@ -253,6 +267,26 @@ class Trial:
         found = self.server.rows_as_root(f"SELECT callid FROM {TABLE}", DATABASE)
         return self._before + Counter(int(call) for (call,) in found)
 
+    def settled(self) -> tuple[dict[str, Any], Counter[int]]:
+        """Once all that was sent is stored or lost: the status, and how often each was stored."""
+        self.daemon.received(self.sender)
+        return self.daemon.drained(), self.stored()
+
+    def spool_more(self, records: int) -> None:
+        """Let time pass until so many records more wait on disk."""
+        wanted = sink_of(self.daemon.until(bool))["spooled"] + records
+        self.daemon.until(lambda status: sink_of(status)["spooled"] >= wanted)
+
+    def retry(self) -> None:
+        """Let time pass until a write was tried again."""
+        wanted = sink_of(self.daemon.until(bool))["retries"] + 1
+        self.daemon.until(lambda status: sink_of(status)["retries"] >= wanted)
+
+    def write_more(self) -> None:
+        """Let time pass until a batch more is written."""
+        wanted = sink_of(self.daemon.until(bool))["written"] + 1
+        self.daemon.until(lambda status: sink_of(status)["written"] >= wanted)
+
     def stopped(self, outage: Outage) -> None:
         """The server ends, and is started again."""
         self.server.stop()
@@ -272,10 +306,11 @@ class Trial:
         """
         self.server.stop()
         outage()
-        with self.sender.resting():
-            self.daemon.received(self.sender)
-            self.daemon.kill()
-            self.daemon.start()
+        self.sender.rest()
+        self.daemon.received(self.sender)
+        self.daemon.kill()
+        self.daemon.start()
+        self.sender.go()
         outage()
         self.server.start()
 
@@ -317,4 +352,4 @@ class Trial:
         self.server.admit(True)
 
 
-MISHAPS = ("stopped", "held", "killed", "restarted", "cut", "refused", "dropped")
+MISHAPS = ("stopped", "held", "restarted", "cut", "refused", "dropped", "killed")
