@@ -105,6 +105,10 @@ class AlertmanagerSink(HttpSink):
             self._resent_at = now
             super().add(RESEND)
 
+    def label(self, record: Record) -> str:
+        """The alarm's name, or "resent"."""
+        return str(record["alarm"])
+
     def write(self, batch: list[Record]) -> None:
         """Post all events of *batch*; one that is refused does not keep the others out."""
         with self._raised_lock:

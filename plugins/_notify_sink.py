@@ -60,7 +60,7 @@ class NotifySink(BatchSink):
         self._key = key
         self._hidden = sorted(filter(None, hidden), key=len, reverse=True)
         self._clock = clock
-        self._told: dict[Token, None] = {}
+        self._told: dict[Token, bool] = {}  # whether in a summary
         self._window_end = clock()
         self._used = 0
         self._lock = threading.Lock()  # the loop thread has the summary sent
@@ -99,16 +99,18 @@ class NotifySink(BatchSink):
                 refused += (place for place, _ in group)
                 reason = str(error)
         events = [event for _, event in beyond]
-        if events and not self._hold(events):
-            # At stop there is no tick any more that would have the summary sent.
+        if events:
             try:
-                self._tell([_Held(events).event(self.rate)])
+                if not self._hold(events):
+                    self._tell([_Held(events).event(self.rate)])
             except Rejected as error:
                 refused += (place for place, _ in beyond)
                 reason = str(error)
+            else:
+                self.summarised += len(events)
+                self._remember(events, held=True)
         if refused:
-            raise Rejected(refused, reason)
-        self._remember(events)
+            raise Rejected(sorted(refused), reason)
 
     def tick(self, now: float) -> None:
         """Have the summary sent when its minute is over."""
@@ -124,8 +126,8 @@ class NotifySink(BatchSink):
         super().stop(timeout)
 
     def label(self, record: Record) -> str:
-        """The alarm's name."""
-        return str(record["alarm"])
+        """The alarm's name, or "summarised"."""
+        return SUMMARISED if self._told.get(_token(record)) else str(record["alarm"])
 
     def describe(self, record: Record) -> dict[str, Any]:
         """The event."""
@@ -146,7 +148,7 @@ class NotifySink(BatchSink):
         return 0 < self.rate <= self._used
 
     def _hold(self, events: Sequence[AlarmEvent]) -> bool:
-        """Keep *events* for the summary; False when there will be none."""
+        """Keep *events* for the summary; False at stop, when no tick will have it sent."""
         with self._lock:
             if self._ending:
                 return False
@@ -154,7 +156,6 @@ class NotifySink(BatchSink):
                 self._held = _Held()
                 self._due = self._window_end
             self._held.take(events)
-        self.summarised += len(events)
         return True
 
     def _add_summary(self) -> None:
@@ -171,7 +172,7 @@ class NotifySink(BatchSink):
         new = [
             (place, event)
             for place, event in enumerate(map(mended, batch))
-            if _token(event) not in self._told
+            if _token(batch[place]) not in self._told
         ]
         if self.together and new:
             yield new
@@ -190,9 +191,9 @@ class NotifySink(BatchSink):
         self.notifications += 1
         self._remember(events)
 
-    def _remember(self, events: Sequence[AlarmEvent]) -> None:
+    def _remember(self, events: Sequence[AlarmEvent], *, held: bool = False) -> None:
         for event in events:
-            self._told[_token(event)] = None
+            self._told[event.id, event.state, event.at, event.repeated] = held
         while len(self._told) > MOST_TOLD:
             del self._told[next(iter(self._told))]
 
@@ -277,8 +278,9 @@ def one_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def _token(event: AlarmEvent) -> Token:
-    return event.id, event.state, event.at, event.repeated
+def _token(record: Record) -> Token:
+    """What tells an event from all others."""
+    return record["id"], record["state"], record["at"], record["repeated"]
 
 
 def mended(record: Mapping[str, Any]) -> AlarmEvent:

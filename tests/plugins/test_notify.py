@@ -10,7 +10,10 @@ import pytest
 from alarm_peers import event, events, opened, receiving, records, wait_for
 from servers import free_port
 
+from homerd.core.program import load
+from homerd.core.worker import Worker
 from homerd.errors import ConfigError, Rejected, RetryLater
+from homerd.wire.hep import Frame
 from homerd_plugins._notify import Target
 
 LONG = 20.0
@@ -237,6 +240,18 @@ def test_what_is_beyond_the_limit_is_told_in_one_when_the_minute_is_over(receive
     assert receiver.told[6]["text"] == "critical: 1 more alarm: scanner raised 1, node capture1"
 
 
+def test_what_is_held_back_is_held_back_once_when_another_event_is_refused(receiver):
+    receiver.answers = [400]
+    sink = Target.from_script(f"ops=>{receiver.url};rate=1").sink()
+    sink.start()
+    for each in events(3):
+        sink.add(each.as_record())
+    assert sink.flush(LONG)
+    assert (sink.rejected, sink.summarised, sink.stored) == (1, 2, {"summarised": 2})
+    sink.stop()
+    assert [told["value"] for told in receiver.told] == [2]
+
+
 def test_without_a_limit_each_is_told(receiver):
     with opened(f"ops=>{receiver.url};rate=0") as sink:
         sink.write(records(*events(80)))
@@ -272,6 +287,36 @@ def test_a_summary_that_cannot_be_told_at_stop_waits_on_disk(receiver, tmp_path)
     wait_for(lambda: len(receiver.posts) == 2)
     again.stop()
     assert receiver.told[1]["value"] == 4
+
+
+# -- a script
+
+
+def test_an_alarm_of_a_script_is_told_to_its_targets(receiver, tmp_path, invite):
+    page = tmp_path / "page"
+    page.write_text(f"#!/bin/sh\necho $ALARM_NAME $ALARM_KEY >> {tmp_path}/told\n")
+    page.chmod(0o755)
+    script = f"""
+        loadmodule "pv"
+        loadmodule "alarm"
+        modparam("alarm", "target", "ops=>{receiver.url};format=text")
+        modparam("alarm", "target", "pager=>exec:{page}")
+        modparam("alarm", "alarm", "calls=>window=60;raise=3;clear=0")
+        modparam("alarm", "alarm", "first=>window=60;raise=1;clear=0;notify=pager")
+        request_route {{ alarm_count("calls", $si); alarm_count("first", $si); }}
+    """
+    worker = Worker(load(tmp_path / "test.cfg", text=script))
+    worker.start()
+    for _ in range(3):
+        worker.engine.feed(
+            Frame(
+                3, 2, 17, b"\1\1\1\1", b"\2\2\2\2", 1, 2, 1700000000, 5, 1, payload=invite.encode()
+            )
+        )
+    worker.stop()
+    ((_, _, body),) = receiver.posts
+    assert "calls raised for 1.1.1.1: 3 in 60 s, threshold 3" in body
+    assert (tmp_path / "told").read_text().splitlines() == ["first 1.1.1.1", "calls 1.1.1.1"]
 
 
 # -- away and back
