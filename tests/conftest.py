@@ -14,6 +14,7 @@ from metric_servers import (
     statsd,
     victoria_metrics,
 )
+from no_skips import pytest_sessionfinish, pytest_terminal_summary
 from servers import mariadb, mariadb_server, postgres, postgres_server
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "mariadb_server",
     "postgres",
     "postgres_server",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
     "statsd",
     "victoria_metrics",
 ]

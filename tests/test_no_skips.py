@@ -1,0 +1,34 @@
+"""That a run with a skipped test fails where CI=true."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = """
+import pytest
+
+def test_one():
+    pass
+
+def test_two():
+    pytest.skip("no server")
+"""
+
+
+@pytest.mark.parametrize(("ci", "status"), [("true", 1), ("", 0)])
+def test_a_skipped_test_fails_the_run_in_ci(tmp_path, ci, status):
+    (tmp_path / "test_some.py").write_text(TESTS)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no_skips", "-p", "no:cacheprovider"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"CI": ci, "PYTHONPATH": str(Path(__file__).parent)},
+    )
+    assert done.returncode == status
+    assert "skipped 1: Skipped: no server" in done.stdout
