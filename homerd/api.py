@@ -1,5 +1,9 @@
 """Everything a plugin may import; re-exports only."""
 
+from homerd.core.archive import Archive, ArchiveColumn, ArchiveEntry, ArchiveError, ArchiveHead
+from homerd.core.archive import found as archived_files
+from homerd.core.archive import reading as reading_archive
+from homerd.core.archive import verify as verify_archive
 from homerd.core.sink import BatchSink
 from homerd.core.table import Table
 from homerd.errors import ConfigError, DecodeError, Place, PluginError, Rejected, RetryLater
@@ -48,6 +52,11 @@ from homerd.wire.uri import NameAddr, Uri, parse_name_addr, parse_uri
 
 __all__ = [
     "METRICS_CONTENT_TYPE",
+    "Archive",
+    "ArchiveColumn",
+    "ArchiveEntry",
+    "ArchiveError",
+    "ArchiveHead",
     "BatchSink",
     "ConfigError",
     "Const",
@@ -90,13 +99,16 @@ __all__ = [
     "Value",
     "Worker",
     "Writable",
+    "archived_files",
     "compile_posix",
     "hep_chunk",
     "hookimpl",
     "parse_name_addr",
     "parse_uri",
     "pseudo_variable",
+    "reading_archive",
     "render_metrics",
     "script_function",
     "transformation",
+    "verify_archive",
 ]

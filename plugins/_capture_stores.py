@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from homerd.api import ConfigError, Worker
+from homerd.api import Archive, ConfigError, Worker
 from homerd_plugins import _homer7
-from homerd_plugins._homer5 import REPORT_COLUMNS, SIP_COLUMNS
+from homerd_plugins._archive_stores import StoreTables, has_tables, tables_of
+from homerd_plugins._archiving import ArchivingKeeper, Exporter
+from homerd_plugins._homer5 import REPORT_COLUMNS, SIP_COLUMNS, Column
 from homerd_plugins._reader import Reader, reader_of
+from homerd_plugins._refilling import Refill
 from homerd_plugins._serversink import ServerSink
 from homerd_plugins._stores import (
     ENVIRONMENT,
@@ -31,7 +35,7 @@ class Stores:
     """What the capture modes write to.
 
     modes: each with its schema.  columns: names the operator gave, by key.  shrinks: whether files
-    are made such that they can give back room.  steps: how long partitions of Homer 7 are.
+    are made such that they can give back room.  archive: the folder for what retention removes.
     """
 
     def __init__(
@@ -41,12 +45,13 @@ class Stores:
         create_tables: bool,
         *,
         shrinks: bool = False,
-        steps: Mapping[str, int] | None = None,
+        archive: str = "",
     ) -> None:
         self.modes = modes
+        self.archive = archive
+        self._columns = columns
         self.create_tables = create_tables
         self.shrinks = shrinks
-        self.steps = steps
         self.sinks: dict[Address, Any] = {}
         self._layouts = [
             [column._replace(renamed=columns.get(column.key, "")) for column in layout]
@@ -129,38 +134,61 @@ class Stores:
                 yield "homerd_sipcapture_truncated_total", cut, count
             yield "homerd_sipcapture_mended_cells_total", labels, sink.mended
             yield "homerd_sipcapture_replayed_total", labels, sink.replayed
-            partitions = getattr(sink, "partitions", None)
-            if partitions is not None:
-                yield "homerd_sipcapture_odd_clocks_total", labels, partitions.odd_clocks
-                yield "homerd_sipcapture_moved_rows_total", labels, partitions.moved
-                yield "homerd_sipcapture_partitions_put_off_total", labels, partitions.put_off
+            yield "homerd_sipcapture_odd_clocks_total", labels, sink.odd_clocks
         if self._upkeep is not None:
             for why in (AGE, SIZE):
                 dropped = self._upkeep.dropped[why]
                 yield "homerd_sipcapture_dropped_tables_total", {"reason": why}, dropped
             yield "homerd_sipcapture_upkeep_failures_total", {}, self._upkeep.failures
-            yield "homerd_sipcapture_moved_rows_total", {"sink": "upkeep"}, self._upkeep.moved
 
-    def _sink(self, mode: CaptureMode) -> Any:
+    def archived(self, names: Sequence[str] = ()) -> list[Exporter]:
+        """Each database of these capture modes, or of all, to be exported from."""
+        for name in names:
+            self._mode(name)
+        first: dict[Address, CaptureMode] = {}
+        for mode in self.modes:
+            # What has no tables is no fault unless it is asked for.
+            if mode.name in names or (not names and has_tables(address_of(mode))):
+                first.setdefault(address_of(mode), mode)
+        return [Exporter(self._tables(mode)) for mode in first.values()]
+
+    def refill(self, name: str) -> Refill:
+        """What brings archived rows into the database of a capture mode."""
+        mode = self._mode(name)
+        return Refill(self._tables(mode), lambda layout: self._sink(mode, [layout]), self._columns)
+
+    def _mode(self, name: str) -> CaptureMode:
+        for mode in self.modes:
+            if mode.name == name:
+                return mode
+        known = ", ".join(mode.name for mode in self.modes)
+        raise ConfigError(f'no capture mode "{name}", known: {known}')
+
+    def _tables(self, mode: CaptureMode) -> StoreTables:
+        return tables_of(mode.name, parameter_of(mode), address_of(mode), self._layouts)
+
+    def _sink(self, mode: CaptureMode, layouts: Sequence[Sequence[Column]] = ()) -> Any:
         address = address_of(mode)
-        options: dict[str, Any] = {}
-        if address.store == SQLITE:
-            options["shrinks"] = self.shrinks
-        elif address.store == POSTGRES:
-            options["steps"] = self.steps
+        options = {"shrinks": self.shrinks} if address.store == SQLITE else {}
         return sink_for(
             address,
             MODULE if mode.name == DEFAULT_MODE else f"{MODULE}.{mode.name}",
-            self._layouts,
+            layouts or self._layouts,
             create_tables=self.create_tables,
             source=parameter_of(mode),
             **options,
         )
 
+    def _keeper(self, mode: CaptureMode) -> Any:
+        sink = self._sink(mode)
+        if not self.archive or not has_tables(address_of(mode)):
+            return sink
+        return ArchivingKeeper(sink, self._tables(mode), Archive(Path(self.archive)))
+
     def _keepers(self) -> dict[Address, Callable[[], Any]]:
         found: dict[Address, Callable[[], Any]] = {}
         for mode in self.modes:
-            found.setdefault(address_of(mode), lambda mode=mode: self._sink(mode))
+            found.setdefault(address_of(mode), lambda mode=mode: self._keeper(mode))
         return found
 
     def _needed(self, address: Address, times: Sequence[int]) -> Iterator[tuple[str, int]]:

@@ -78,12 +78,11 @@ class ServerSink(BatchSink):
     layouts: the columns of each kind of row.  tables: lower-case names of those that are there; the
     loop thread only reads it.  source: what the operator wrote, for messages.
     truncated: cells cut by column; mended: cells with characters the store cannot hold; replayed:
-    records that a batch which came again brought again.  moved_rows: rows that upkeep has moved to
-    where they belong.
+    records that a batch which came again brought again; odd_clocks: rows of a time that has no
+    partition of its own.
     """
 
     errors: tuple[type[Exception], ...] = ()
-    moved_rows = 0
     ids_kept_seconds = BATCH_DAYS * 86_400
 
     def __init__(
@@ -110,6 +109,7 @@ class ServerSink(BatchSink):
         self.truncated: Counter[str] = Counter()
         self.mended = 0
         self.replayed = 0
+        self.odd_clocks = 0
         self._shapes: dict[tuple[str, int], Shape] = {}
         self._has_batches = False
 
@@ -241,6 +241,16 @@ class ServerSink(BatchSink):
     def quoted(self, name: str) -> str:
         """A table or column for SQL."""
         raise NotImplementedError
+
+    # For archives
+
+    def as_stored(self, table: str, layout: int, rows: list[Row]) -> list[tuple[Any, ...]]:
+        """*rows* as they would stand in *table*, in the columns it has; nothing is counted."""
+        counted, mended = Counter(self.truncated), self.mended
+        shape = self._shapes.get((table, layout)) or self._shape(table, layout)
+        columns = self._fitted(shape, rows)
+        self.truncated, self.mended = counted, mended
+        return list(zip(*columns, strict=True))
 
     # Tables
 

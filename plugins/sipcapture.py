@@ -52,7 +52,6 @@ from homerd_plugins._homer5 import (
 )
 from homerd_plugins._homer7 import (
     TYPES,
-    PartitionStep,
     homer7_report_row,
     homer7_row,
     is_homer7_table,
@@ -106,11 +105,6 @@ class SipCapture(Plugin):
         HOMER5,
         help="homer5: a column for each header; homer7: tables hep_proto_… for homer-app",
     )
-    partition_step = ModParam(
-        PartitionStep,
-        {},
-        help="how long a partition of Homer 7 is: day, hour, 30m, 15m; or by table, TABLE=STEP;…",
-    )
     capture_mode = ModParam(CaptureMode, many=True, help="a further store and its tables")
     retention = ModParam(
         Retention,
@@ -121,6 +115,9 @@ class SipCapture(Plugin):
         RetentionSize,
         0,
         help="how large a store may grow, as 500MB or 10GB: its oldest tables go; 0 for any size",
+    )
+    archive = ModParam(
+        str, "", help="a folder: what retention removes is archived there first, or stays"
     )
     capture_on = ModParam(int, 0, reloadable=True, help="1: the capture functions store")
     hep_capture_on = ModParam(int, 0, reloadable=True, help="1: HEP packets are accepted")
@@ -284,7 +281,7 @@ class SipCapture(Plugin):
         """Open a sink for each database."""
         if not self.capture_on:
             return
-        self._stores = self._make_stores()
+        self._stores = self.make_stores()
         self._opened = self._stores.open(worker)
         for mode in self._opened.values():
             _tell(mode, worker.statistics)
@@ -300,7 +297,7 @@ class SipCapture(Plugin):
 
     def remove_old(self, dry: bool) -> Iterator[tuple[str, str]]:
         """For `homerd retention`: (store, what was or would be removed)."""
-        return self._make_stores().remove_old(self._kept, dry=dry)
+        return self.make_stores().remove_old(self._kept, dry=dry)
 
     @property
     def _kept(self) -> Kept:
@@ -320,9 +317,10 @@ class SipCapture(Plugin):
 
     def stored(self, url: str = "") -> list[Reader]:
         """For `homerd search`: what reads each database of the script, or that of *url* alone."""
-        return self._make_stores().readers(url)
+        return self.make_stores().readers(url)
 
-    def _make_stores(self) -> Stores:
+    def make_stores(self) -> Stores:
+        """The stores of the capture modes, not opened; for the commands, too."""
         default = CaptureMode(
             DEFAULT_MODE, self.db_url, self.table_name, self.mt_mode, self.hash_source
         )
@@ -337,7 +335,7 @@ class SipCapture(Plugin):
             self._column_names,
             bool(self.create_tables),
             shrinks=bool(self.retention_size),
-            steps=self.partition_step,
+            archive=self.archive,
         )
 
     @hookimpl
