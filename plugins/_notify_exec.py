@@ -111,16 +111,16 @@ def run(
     assert process.stderr is not None
     with process.stderr as errors:
         try:
-            said = _listen(process, errors.fileno(), end)
-            status = process.poll()
+            said, ended = _listen(process, errors.fileno(), end)
         finally:
             _end(process)
+    status = process.returncode if ended else None
     lines = said.decode("utf-8", "replace").strip().splitlines()
     return status, lines[0] if lines else "nothing on standard error"
 
 
-def _listen(process: subprocess.Popen[bytes], errors: int, end: float) -> bytes:
-    """Wait for the end of *process* and read what it says meanwhile; the rest is thrown away."""
+def _listen(process: subprocess.Popen[bytes], errors: int, end: float) -> tuple[bytes, bool]:
+    """What *process* says first until it ends or time is up; whether it has ended."""
     said = bytearray()
     ended = os.pidfd_open(process.pid)
     watched = [ended, errors]
@@ -133,14 +133,17 @@ def _listen(process: subprocess.Popen[bytes], errors: int, end: float) -> bytes:
                 if not data:
                     watched.remove(errors)
             elif ended in ready:
-                break
+                return bytes(said), True
     finally:
         os.close(ended)
-    return bytes(said)
+    return bytes(said), False
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Leave nothing behind of the program, its children neither."""
+    """Leave nothing behind of the program, its children neither.
+
+    It has not been waited for yet, so that its number is nobody else's.
+    """
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -16,7 +16,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from homerd_plugins._alarm_event import AlarmEvent
-from homerd_plugins._http import TOO_LARGE, Answer, Headers, HttpClient, Query, Tls, split_header
+from homerd_plugins._http import (
+    BAD_URL,
+    TOO_LARGE,
+    Answer,
+    Headers,
+    HttpClient,
+    Query,
+    Tls,
+    split_header,
+)
 from homerd_plugins._notify_parts import Options, TlsOptions, Url, need_host
 from homerd_plugins._notify_sink import SUMMARISED, NotifySink, text_of
 
@@ -53,6 +62,8 @@ class HttpSink(NotifySink):
         tls = Tls(self.tls.verify, self.tls.authorities)
         query = Query(url, self.timeout, "POST", headers, body, user, tls=tls)
         answer = self._client.ask(query)
+        if answer.curl == BAD_URL:
+            raise self.refused(answer.error)
         if answer.error and answer.curl != TOO_LARGE:
             raise self.later(answer.error)
         if answer.status in BUSY or answer.status >= 500:

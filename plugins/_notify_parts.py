@@ -49,9 +49,12 @@ class Url:
             raise ValueError('there is an "@" behind a "/": write both as %40 and %2F')
         if parts.fragment:
             raise ValueError('the address holds a "#": write it as %23')
+        host = parts.hostname or ""
+        if not _is_host(host):
+            raise ValueError(f'"{host}" is no name of a host')
         return Url(
             parts.scheme,
-            parts.hostname or "",
+            host,
             port,
             unquote(parts.username or ""),
             unquote(parts.password or ""),
@@ -177,6 +180,15 @@ def no_more(url: Url, form: str, *, user: bool = False, query: bool = False) -> 
         raise ValueError(f"expected {form}, without a user and a password")
     if query and url.query:
         raise ValueError(f'expected {form}: options stand behind ";"')
+
+
+def _is_host(text: str) -> bool:
+    """Whether it can be looked up; "" is for whoever needs one to refuse."""
+    try:
+        text.encode("idna")
+    except UnicodeError:  # a label that is empty or too long
+        return False
+    return re.fullmatch(r"[\w.:%-]*", text) is not None
 
 
 def _start(text: str) -> str:

@@ -67,6 +67,7 @@ def test_a_target_is_shown_without_its_secrets(text, where):
         ("ops=>https://u:secret/x@host/", "%40 and the like for what is special"),
         ("ops=>https://u/secret@host/", "write both as %40 and %2F"),
         ("ops=>https://host/a b", "a blank or a control character"),
+        ("ops=>https://ho..st/", '"ho..st" is no name of a host'),
         ("ops=>https://host/#x", '"#": write it as %23'),
         ("ops=>https://host/;fromat=slack", 'unknown option "fromat", did you mean "format"'),
         ("ops=>https://host/;format=html", "format=html: expected json or slack or teams or text"),
