@@ -36,7 +36,8 @@ class AlarmEvent:
     id: the same from the moment it is raised until it has cleared; another never has it, not even
     after a restart.  value: what the window held.  threshold: what it was compared with.
     total: counted since the window that raised it began.  started_at, at: epoch seconds of its
-    being raised and of this event.  source_ip: of the packet that raised it, "" when none did.
+    being raised and of this event.  source_ip: the key where that is an address, else that of the
+    packet that raised it, "" when none did.
     repeated: raised before and still so; told again because its definition says so.
     """
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from homerd.api import Frame
@@ -146,7 +147,9 @@ class Alarm:
         subject.total = subject.window.samples
         if definition.of == COUNT:
             subject.total = int(max(0, subject.window.sum))
-        subject.source_ip = frame.src_ip if frame is not None else ""
+        subject.source_ip = subject.key if _is_address(subject.key) else ""
+        if frame is not None and not subject.source_ip:
+            subject.source_ip = frame.src_ip
         subject.description = mended(description[:_DESCRIPTION_LENGTH])
         self.open[subject.key] = subject
         self.raised_total += 1
@@ -308,6 +311,14 @@ class Alarm:
             paused = subject.cleared_at is not None and now - subject.cleared_at < definition.pause
             if not subject.window.samples and not paused:
                 self._forget(subject)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _short(key: str) -> str:
