@@ -6,6 +6,7 @@ on another connection by another thread, and the packet waits for it, a short ti
 
 from __future__ import annotations
 
+import logging
 import queue
 import re
 import threading
@@ -14,8 +15,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from homerd.api import BatchSink, ConfigError, Packet, Rejected, RetryLater, Value, Worker
-from homerd_plugins._sqlstores import Address, Answer, store_of
+from homerd_plugins._sqlstores import BATCH_DAYS, Address, Answer, store_of
 from homerd_plugins._sqltext import TextError, Translator
+
+log = logging.getLogger("homerd.sql")
 
 CONNECT_SECONDS = 5.0
 # After a wait that was in vain the store is left alone this many times as long.
@@ -96,6 +99,7 @@ class Database:
             ("homerd_sql_questions_total", labels, self.asked),
             ("homerd_sql_questions_failed_total", labels, self.failed),
             ("homerd_sql_wait_seconds_total", labels, self.wait_seconds),
+            ("homerd_sql_replayed_total", labels, self._sink.replayed),
             ("homerd_sql_translated_total", labels, sum(each.translated for each in translators)),
             (
                 "homerd_sql_untranslated_total",
@@ -118,18 +122,25 @@ class Database:
 class SqlSink(BatchSink):
     """Carries out statements in order, a transaction for each batch.
 
-    A statement that fails is rejected alone.  MySQL ends a transaction at CREATE, DROP and
-    TRUNCATE; what stands before one in its batch may be carried out twice if the store goes away.
+    A statement that fails is rejected alone.  The batch's id is kept in its transaction, so that
+    what comes again from the spool is not carried out again.  MySQL ends a transaction at CREATE,
+    DROP and TRUNCATE: a batch with one has no id, and what stands before it may be carried out
+    twice if the store goes away.
+
+    replayed: statements of batches that came again.
     """
 
     in_order = True
+    ids_kept_seconds = BATCH_DAYS * 86400
 
     def __init__(self, name: str, address: Address) -> None:
         super().__init__(name)
         self.where = address.shown
         self.store = store_of(address)
         self.translator = Translator(address.source, address.dialect, self._unique_keys)
+        self.replayed = 0
         self._connection: Any = None  # a driver's
+        self._keeps_ids: bool | None = None  # whether the store does; not known yet
 
     def add(self, record: Statement) -> None:
         """Take a statement, once."""
@@ -150,11 +161,14 @@ class SqlSink(BatchSink):
         """Carry out *batch*; all of it, or nothing and Rejected with what failed."""
         store, connection = self.store, self._connection
         try:
-            store.run(connection, store.begin)
+            batch_id = self._id_of(batch)
+            if not self._begin(batch_id):
+                self.replayed += len(batch)
+                return
             refused, reason = self._each(batch, savepoints=False)
             if refused and store.failure_ends_transaction:
                 store.run(connection, "ROLLBACK")
-                store.run(connection, store.begin)
+                self._begin(batch_id)
                 refused, reason = self._each(batch, savepoints=True)
             store.run(connection, "ROLLBACK" if refused else "COMMIT")
         except store.errors as error:
@@ -166,6 +180,7 @@ class SqlSink(BatchSink):
     def close(self) -> None:
         """Close the connection."""
         connection, self._connection = self._connection, None
+        self._keeps_ids = None
         if connection is not None:
             connection.close()
 
@@ -185,6 +200,44 @@ class SqlSink(BatchSink):
     def describe(self, record: Statement) -> dict[str, Any]:
         """The text as the script wrote it."""
         return {"table": self.label(record), "record": {"sql": record.text}}
+
+    def _id_of(self, batch: list[Statement]) -> str:
+        """The batch's id, "" when it cannot be kept in one transaction with the statements."""
+        if not self.batch_id:
+            return ""
+        if self._keeps_ids is None:
+            self._keeps_ids = self._can_keep_ids()
+        ends = self.store.ends_transaction
+        if not self._keeps_ids or any(ends.match(statement.text) for statement in batch):
+            return ""
+        return self.batch_id
+
+    def _can_keep_ids(self) -> bool:
+        store, connection = self.store, self._connection
+        try:
+            store.keep_batches(connection)
+        except store.errors as error:
+            if store.is_away(error):
+                raise
+            try:  # a user who may make no table may use one that is there
+                store.run(connection, "SELECT 1 FROM homerd_batches WHERE 1 = 0")
+            except store.errors:
+                log.warning(
+                    "batches have no ids, after an outage one may be carried out twice"
+                    ' database=%s error="%s"',
+                    self.where,
+                    " ".join(str(error).split()),
+                )
+                return False
+        return True
+
+    def _begin(self, batch_id: str) -> bool:
+        """Begin a transaction; False, and none, when the batch was carried out already."""
+        self.store.run(self._connection, self.store.begin)
+        if not batch_id or self.store.claim(self._connection, batch_id):
+            return True
+        self.store.run(self._connection, "ROLLBACK")
+        return False
 
     def _each(self, batch: list[Statement], *, savepoints: bool) -> tuple[list[int], str]:
         """Carry out each; the places of those that failed and why the first did."""

@@ -8,16 +8,19 @@ from __future__ import annotations
 import datetime
 import os
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from homerd.api import Value
 from homerd_plugins._sqltext import MYSQL, POSTGRES, SQLITE
 from homerd_plugins._stores import ENVIRONMENT, store_of_url
 
 MOST_ROWS = 10_000
+BATCH_DAYS = 7  # as long as sipcapture keeps them in the same table
 
 _DIALECTS = {
     "sqlite": SQLITE,
@@ -85,11 +88,16 @@ class Address:
         return cls(
             dialect,
             found["database"],
-            found["host"].strip("[]"),
+            unquote(found["host"].strip("[]")),
             int(found["port"] or 0),
-            found["user"] or "",
+            unquote(found["user"] or ""),
             found["password"] or "",
         )
+
+    @property
+    def passwords(self) -> Sequence[str]:
+        """The password as it is written, as Kamailio has it, then with `%40` and the like read."""
+        return list(dict.fromkeys((self.password, unquote(self.password))))
 
     @property
     def shown(self) -> str:
@@ -117,10 +125,14 @@ class Answer:
 
 
 class Store:
-    """A driver; connections commit each statement unless BEGIN is run."""
+    """A driver; connections commit each statement unless BEGIN is run.
+
+    ends_transaction: a statement that ends the transaction it stands in.
+    """
 
     begin = "BEGIN"
     failure_ends_transaction = False
+    ends_transaction = re.compile(r"\s*(?:begin|start|commit|end|rollback)\b", re.I)
     errors: tuple[type[Exception], ...] = ()
     folder: Path | None = None
 
@@ -162,6 +174,14 @@ class Store:
     def unique_keys(self, connection: Any, table: str) -> list[list[str]]:
         """The unique keys of *table*, the primary one first."""
         return []
+
+    def keep_batches(self, connection: Any) -> None:
+        """Make the table of batches' ids, which sipcapture's is, and clear it of old ones."""
+        raise NotImplementedError
+
+    def claim(self, connection: Any, batch_id: str) -> bool:
+        """Note *batch_id* within the transaction; False when it is there already."""
+        raise NotImplementedError
 
 
 class _Sqlite(Store):
@@ -212,6 +232,19 @@ class _Sqlite(Store):
         code = getattr(error, "sqlite_errorcode", self.driver.SQLITE_MISUSE)
         return code & 0xFF not in self._at_fault
 
+    def keep_batches(self, connection: Any) -> None:
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS homerd_batches"
+            " (batch TEXT PRIMARY KEY, written INTEGER NOT NULL) WITHOUT ROWID"
+        )
+        until = int(time.time()) - BATCH_DAYS * 86400
+        connection.execute("DELETE FROM homerd_batches WHERE written < ?", (until,))
+
+    def claim(self, connection: Any, batch_id: str) -> bool:
+        values = (batch_id, int(time.time()))
+        noted = connection.execute("INSERT OR IGNORE INTO homerd_batches VALUES (?, ?)", values)
+        return bool(noted.rowcount)
+
 
 class _Postgres(Store):
     failure_ends_transaction = True
@@ -226,12 +259,21 @@ class _Postgres(Store):
         self.errors = (psycopg.Error, UnicodeError)
 
     def connect(self, seconds: float, answer_seconds: float = 0.0) -> Any:
+        *others, last = self.address.passwords
+        for password in others:
+            try:
+                return self._connect(password, seconds, answer_seconds)
+            except self.driver.OperationalError:
+                pass  # the last one tells
+        return self._connect(last, seconds, answer_seconds)
+
+    def _connect(self, password: str, seconds: float, answer_seconds: float) -> Any:
         address = self.address
         wanted = {
             "host": address.host,
             "port": str(address.port or ""),
             "user": address.user,
-            "password": address.password,
+            "password": password,
         }
         limit = f" -c statement_timeout={int(answer_seconds * 1000)}" if answer_seconds else ""
         return self.driver.connect(
@@ -262,10 +304,33 @@ class _Postgres(Store):
         )
         return [list(names) for (names,) in cursor.fetchall()]
 
+    def keep_batches(self, connection: Any) -> None:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(hashtext('homerd tables'))")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS homerd_batches (batch text PRIMARY KEY,"
+                " written timestamp with time zone NOT NULL DEFAULT current_timestamp)"
+            )
+            connection.execute(
+                f"DELETE FROM homerd_batches WHERE written < now() - interval '{BATCH_DAYS} days'"
+            )
+
+    def claim(self, connection: Any, batch_id: str) -> bool:
+        noted = connection.execute(
+            "INSERT INTO homerd_batches (batch) VALUES (%s) ON CONFLICT DO NOTHING", (batch_id,)
+        )
+        return bool(noted.rowcount)
+
 
 class _Mysql(Store):
+    ends_transaction = re.compile(
+        r"\s*(?:begin|start|commit|rollback|alter|analyze|create|drop|flush|grant|lock|optimize"
+        r"|rename|repair|revoke|set\s+(?:@@)?autocommit|truncate|unlock|load|call)\b",
+        re.I,
+    )
     # Too many connections, shut down, lost, refused, lock wait, deadlock.
     _AWAY = frozenset({1040, 1053, 1205, 1213, 2002, 2003, 2006, 2013, 2014, 2055})
+    _ACCESS_DENIED = 1045
     _SOCKET = "/run/mysqld/mysqld.sock"
 
     def __init__(self, address: Address) -> None:
@@ -276,16 +341,29 @@ class _Mysql(Store):
         self.errors = (pymysql.MySQLError, OSError, UnicodeError)
 
     def connect(self, seconds: float, answer_seconds: float = 0.0) -> Any:
+        *others, last = self.address.passwords
+        for password in others:
+            try:
+                return self._connect(password, seconds, answer_seconds)
+            except self.driver.OperationalError as error:
+                if error.args[0] != self._ACCESS_DENIED:
+                    raise
+        return self._connect(last, seconds, answer_seconds)
+
+    def _connect(self, password: str, seconds: float, answer_seconds: float) -> Any:
         address = self.address
         local = address.host in ("", "localhost") and not address.port
+        path = self._SOCKET if local and os.path.exists(self._SOCKET) else ""
+        if address.host.startswith("/"):
+            path = address.host
         place = (
-            {"unix_socket": self._SOCKET}
-            if local and os.path.exists(self._SOCKET)
+            {"unix_socket": path}
+            if path
             else {"host": address.host or "127.0.0.1", "port": address.port or 3306}
         )
         return self.driver.connect(
             user=address.user or None,
-            password=address.password,
+            password=password,
             database=address.database,
             charset="utf8mb4",
             autocommit=True,
@@ -299,6 +377,23 @@ class _Mysql(Store):
             return True
         code = error.args[0] if error.args else 0
         return isinstance(error, self.driver.MySQLError) and code in self._AWAY
+
+    def keep_batches(self, connection: Any) -> None:
+        self.run(
+            connection,
+            "CREATE TABLE IF NOT EXISTS homerd_batches"
+            " (batch varchar(190) CHARACTER SET ascii NOT NULL PRIMARY KEY,"
+            " written timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP) ENGINE=InnoDB",
+        )
+        self.run(
+            connection,
+            f"DELETE FROM homerd_batches WHERE written < NOW() - INTERVAL {BATCH_DAYS} DAY",
+        )
+
+    def claim(self, connection: Any, batch_id: str) -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT IGNORE INTO homerd_batches (batch) VALUES (%s)", (batch_id,))
+            return bool(cursor.rowcount)
 
 
 _STORES: dict[str, Callable[[Address], Store]] = {

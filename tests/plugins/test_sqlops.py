@@ -1,16 +1,18 @@
-"""Module sqlops, over SQLite; PostgreSQL and MySQL when the environment names them."""
+"""Module sqlops, over SQLite, PostgreSQL and MariaDB."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from pathlib import Path
 
 import pytest
+from servers import DATABASE, PASSWORD, USER
 
 from homerd.core.program import load
 from homerd.core.worker import Worker
+from homerd.errors import Rejected
 from homerd.wire.hep import Frame
+from homerd_plugins._sql import SqlSink, Statement
 from homerd_plugins._sqlstores import Address
 from homerd_plugins._stores import mapped
 
@@ -277,14 +279,90 @@ def test_an_address_is_shown_without_its_password(url, shown):
     assert Address.of(url).shown == shown
 
 
-@pytest.mark.parametrize("store", ["postgres", "mysql"])
-def test_a_homer_5_script_over_a_server(store, invite):
-    """HOMERD_TEST_POSTGRES and HOMERD_TEST_MYSQL: `postgres://…` and `mysql://…`."""
-    url = os.environ.get(f"HOMERD_TEST_{store.upper()}")
-    if not url:
-        pytest.skip(f"HOMERD_TEST_{store.upper()} is not set")
+@pytest.fixture(params=["postgres", "mariadb"])
+def server_url(request):
+    """A server's address as a script has it, the password as it is."""
+    server = request.getfixturevalue(request.param)
+    scheme = {"postgres": "postgres", "mariadb": "mysql"}[request.param]
+    return f"{scheme}://{USER}:{PASSWORD}@127.0.0.1:{server.port}/{DATABASE}"
+
+
+@pytest.fixture(params=["postgres", "mariadb", "sqlite"])
+def store(request, tmp_path):
+    """An empty database: its address, and what a query gives."""
+    if request.param == "sqlite":
+        return f"sqlite://{tmp_path}/s.db", lambda query: rows(tmp_path / "s.db", query)
+    server = request.getfixturevalue(request.param)
+    return server.url("postgres" if request.param == "postgres" else "mysql"), server.rows
+
+
+def sql_sink(url: str) -> SqlSink:
+    sink = SqlSink("sqlops:cb", Address.of(url))
+    sink.connect()
+    return sink
+
+
+def write(sink: SqlSink, batch_id: str, *texts: str) -> None:
+    sink.batch_id = batch_id
+    sink.write([Statement(text) for text in texts])
+
+
+def test_a_batch_that_comes_again_is_not_carried_out_again(store):
+    url, ask = store
+    one = sql_sink(url)
+    write(one, "", "CREATE TABLE seen (n int)")
+    write(one, "b1", "INSERT INTO seen VALUES (1)", "INSERT INTO seen VALUES (2)")
+    one.close()
+    one.connect()
+    write(one, "b1", "INSERT INTO seen VALUES (1)", "INSERT INTO seen VALUES (2)")
+    write(one, "b2", "INSERT INTO seen VALUES (1)")
+    one.close()
+    assert (ask("SELECT n FROM seen ORDER BY n"), one.replayed) == ([(1,), (1,), (2,)], 2)
+
+
+def test_a_batch_without_what_was_refused_of_it_is_carried_out(store):
+    url, ask = store
+    one = sql_sink(url)
+    write(one, "", "CREATE TABLE seen (n int)")
+    with pytest.raises(Rejected) as refused:
+        write(one, "b1", "INSERT INTO seen VALUES (1)", "INSERT INTO nosuch VALUES (2)")
+    assert refused.value.indices == [1]
+    write(one, "b1", "INSERT INTO seen VALUES (1)")
+    one.close()
+    assert (ask("SELECT n FROM seen"), one.replayed) == ([(1,)], 0)
+
+
+def test_a_batch_that_ends_its_transaction_has_no_id(mariadb):
+    one = sql_sink(mariadb.url("mysql"))
+    batch = ["CREATE TABLE IF NOT EXISTS seen (n int)", "INSERT INTO seen VALUES (1)"]
+    write(one, "b1", *batch)
+    write(one, "b1", *batch)
+    one.close()
+    assert mariadb.rows("SELECT n FROM seen") == [(1,), (1,)]
+
+
+def test_a_user_who_may_make_no_table_still_writes(postgres, caplog):
+    one = sql_sink(postgres.url("postgres"))
+    write(one, "", "CREATE TABLE seen (n int)")
+    write(one, "", f"REVOKE CREATE ON SCHEMA public FROM {USER}")
+    write(one, "b1", "INSERT INTO seen VALUES (1)")
+    write(one, "b2", "INSERT INTO seen VALUES (2)")
+    one.close()
+    assert postgres.rows("SELECT count(*) FROM seen") == [(2,)]
+    assert caplog.text.count("batches have no ids") == 1
+    postgres.rows(f"GRANT CREATE ON SCHEMA public TO {USER}")
+    postgres.rows("CREATE TABLE homerd_batches (batch text PRIMARY KEY, written timestamptz)")
+    postgres.rows(f"REVOKE CREATE ON SCHEMA public FROM {USER}")
+    one.connect()
+    write(one, "b3", "INSERT INTO seen VALUES (3)")
+    write(one, "b3", "INSERT INTO seen VALUES (3)")
+    one.close()
+    assert postgres.rows("SELECT count(*) FROM seen") == [(3,)]
+
+
+def test_a_homer_5_script_over_a_server(server_url, invite):
     node = Node(
-        url,
+        server_url,
         'sql_query("cb", "DROP TABLE IF EXISTS hsq", "r");'
         ' sql_query("cb", "CREATE TABLE hsq (k varchar(20) PRIMARY KEY, n int, d timestamp NULL)", "r");'
         ' sql_query("cb", "INSERT INTO hsq (k,n,d) VALUES (\'O\\\\\'x\',1,NOW()) ON DUPLICATE KEY UPDATE n=n+1");'
