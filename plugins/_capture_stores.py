@@ -35,7 +35,7 @@ class Stores:
     """What the capture modes write to.
 
     modes: each with its schema.  columns: names the operator gave, by key.  shrinks: whether files
-    are made such that they can give back room.  archive: the folder for what retention removes.
+    are made such that they can give back room.  steps: how long partitions of Homer 7 are.  archive: the folder for what retention removes.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Stores:
         create_tables: bool,
         *,
         shrinks: bool = False,
+        steps: Mapping[str, int] | None = None,
         archive: str = "",
     ) -> None:
         self.modes = modes
@@ -52,6 +53,7 @@ class Stores:
         self._columns = columns
         self.create_tables = create_tables
         self.shrinks = shrinks
+        self.steps = steps
         self.sinks: dict[Address, Any] = {}
         self._layouts = [
             [column._replace(renamed=columns.get(column.key, "")) for column in layout]
@@ -134,12 +136,17 @@ class Stores:
                 yield "homerd_sipcapture_truncated_total", cut, count
             yield "homerd_sipcapture_mended_cells_total", labels, sink.mended
             yield "homerd_sipcapture_replayed_total", labels, sink.replayed
-            yield "homerd_sipcapture_odd_clocks_total", labels, sink.odd_clocks
+            partitions = getattr(sink, "partitions", None)
+            if partitions is not None:
+                yield "homerd_sipcapture_odd_clocks_total", labels, partitions.odd_clocks
+                yield "homerd_sipcapture_moved_rows_total", labels, partitions.moved
+                yield "homerd_sipcapture_partitions_put_off_total", labels, partitions.put_off
         if self._upkeep is not None:
             for why in (AGE, SIZE):
                 dropped = self._upkeep.dropped[why]
                 yield "homerd_sipcapture_dropped_tables_total", {"reason": why}, dropped
             yield "homerd_sipcapture_upkeep_failures_total", {}, self._upkeep.failures
+            yield "homerd_sipcapture_moved_rows_total", {"sink": "upkeep"}, self._upkeep.moved
 
     def archived(self, names: Sequence[str] = ()) -> list[Exporter]:
         """Each database of these capture modes, or of all, to be exported from."""
@@ -169,7 +176,11 @@ class Stores:
 
     def _sink(self, mode: CaptureMode, layouts: Sequence[Sequence[Column]] = ()) -> Any:
         address = address_of(mode)
-        options = {"shrinks": self.shrinks} if address.store == SQLITE else {}
+        options: dict[str, Any] = {}
+        if address.store == SQLITE:
+            options["shrinks"] = self.shrinks
+        elif address.store == POSTGRES:
+            options["steps"] = self.steps
         return sink_for(
             address,
             MODULE if mode.name == DEFAULT_MODE else f"{MODULE}.{mode.name}",

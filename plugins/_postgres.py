@@ -6,21 +6,19 @@ and 18.
 
 from __future__ import annotations
 
-import calendar
 import contextlib
 import functools
 import logging
 import os
 import socket
 import threading
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from homerd_plugins import _homer7
 from homerd_plugins._homer5 import INTEGER, Column
+from homerd_plugins._partitions import LOCK, Partitions
 from homerd_plugins._serversink import (
     AWAY,
     BATCH_DAYS,
@@ -37,9 +35,6 @@ if TYPE_CHECKING:
     from homerd_plugins._stores import Address
 
 log = logging.getLogger("homerd.store")
-
-# Rows of Homer 7 that are older or newer have no partition of their own.
-PAST_SECONDS, FUTURE_SECONDS = 31 * 86400, 2 * 86400
 
 # SQLSTATEs by their beginning.  A missing table, column or partition, and a table that is there by
 # now (two writers made it); a row's data; what is left is the server's or the operator's affair.
@@ -64,14 +59,21 @@ _PARTIAL = {"pid_user", "auth_user", "callid_aleg"}
 _INDEXED = ("callid", "from_user", "to_user", "ruri_user", "pid_user", "auth_user", "callid_aleg")
 _INTEGERS = {"micro_ts": "bigint", "family": "smallint"}
 
-# Several workers make one table at the same time: one does, the others wait for it.
-_LOCK = "SELECT pg_advisory_xact_lock(hashtext('homerd tables'))"
-
 
 class PostgresSink(ServerSink):
-    """Writes batches to PostgreSQL, a COPY for each table and one transaction for all."""
+    """Writes batches to PostgreSQL, a COPY for each table and one transaction for all.
 
-    def __init__(self, name: str, address: Address, *arguments: Any, **options: Any) -> None:
+    steps: seconds that a partition of Homer 7 holds, by table.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        address: Address,
+        *arguments: Any,
+        steps: Mapping[str, int] | None = None,
+        **options: Any,
+    ) -> None:
         import psycopg
 
         super().__init__(name, *arguments, where=address.shown, **options)
@@ -79,7 +81,7 @@ class PostgresSink(ServerSink):
         # ValueError: NUL in text, where nobody looked
         self.errors = (psycopg.Error, UnicodeError, ValueError)
         self._connection: Any = None  # a psycopg.Connection
-        self._partitions: set[str] = set()
+        self.partitions = Partitions(self.run, self.where, steps or {})
 
     def open_connection(self) -> None:
         """Connect with a session in UTC."""
@@ -98,7 +100,7 @@ class PostgresSink(ServerSink):
     def close(self) -> None:
         """Close the connection."""
         super().close()
-        self._partitions.clear()
+        self.partitions.forget()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -134,46 +136,29 @@ class PostgresSink(ServerSink):
     def make(self, table: str, layout: Sequence[Column]) -> None:
         """Make *table* with its indexes."""
         self.run("BEGIN")
-        self.run(_LOCK)
+        self.run(LOCK)
         for statement in ddl(table, layout):
             self.run(statement)
         self.run("COMMIT")
 
     def prepare(self, batch: list[Record], groups: dict[tuple[str, int], list[int]]) -> None:
         """Make partitions that rows of Homer 7 need; those of odd clocks go to the default one."""
-        now = int(time.time())
+        if not self.create_tables:
+            return
         for (table, layout), indices in groups.items():
-            if self.layouts[layout] != _homer7.COLUMNS:
-                continue
-            hours = Counter(batch[index][2][1][:13] for index in indices)  # type: ignore[index]
-            for hour, count in hours.items():
-                at = _seconds(hour)
-                if -PAST_SECONDS <= at - now <= FUTURE_SECONDS:
-                    self.make_partition(table, at)
-                else:
-                    self.odd_clocks += count
+            if self.layouts[layout] == _homer7.COLUMNS:
+                self.partitions.make_default(table)
+                times = [batch[index][2][1][:16] for index in indices]  # type: ignore[index]
+                self.partitions.make_for(table, times)
 
     def make_partition(self, table: str, seconds: int) -> None:
         """Make the partition of *table* that holds a time, unless there is one."""
-        import psycopg
+        self.partitions.make(table, seconds)
 
-        name, *bounds = _homer7.partition(table.lower(), seconds)
-        if name in self._partitions:
-            return
-        if not self.run("SELECT to_regclass(%s)", [name])[0][0]:
-            try:
-                self.run("BEGIN")
-                self.run(_LOCK)
-                for statement in _homer7.partition_ddl(table.lower(), name, (bounds[0], bounds[1])):
-                    self.run(statement)
-                self.run("COMMIT")
-                log.info("partition made partition=%s store=%s", name, self.where)
-            except psycopg.Error as error:
-                self._undo()
-                # Others' partitions overlap it, or the default one has rows of it already.
-                if error.sqlstate not in ("42P17", "23514", "42P07", "42809"):
-                    raise
-        self._partitions.add(name)
+    @property
+    def moved_rows(self) -> int:
+        """Rows taken out of default partitions."""
+        return self.partitions.moved
 
     def kept_tables(self) -> list[str]:
         """Tables, and the partitions of Homer 7."""
@@ -186,9 +171,8 @@ class PostgresSink(ServerSink):
     def make_partitions_ahead(self, seconds: Sequence[int]) -> None:
         """Make the partitions of these times, of all tables of Homer 7."""
         for (table,) in self.run(PARTITIONED):
-            if _homer7.is_homer7_table(table):
-                for at in seconds:
-                    self.make_partition(table, at)
+            if self.create_tables and _homer7.is_homer7_table(table):
+                self.partitions.make_ahead(table, seconds)
 
     def quoted(self, name: str) -> str:
         """A table or column for SQL."""
@@ -197,7 +181,7 @@ class PostgresSink(ServerSink):
     def make_batches(self) -> None:
         """Make the table of batches' ids, and clear it of old ones."""
         self.run("BEGIN")
-        self.run(_LOCK)
+        self.run(LOCK)
         self.run(
             "CREATE TABLE IF NOT EXISTS homerd_batches (batch text PRIMARY KEY,"
             " written timestamp with time zone NOT NULL DEFAULT current_timestamp)"
@@ -347,7 +331,7 @@ def ddl(table: str, columns: Sequence[Column]) -> Iterator[str]:
     """The statements that make *table* and its indexes."""
     if columns == _homer7.COLUMNS:
         yield _homer7.ddl(table.lower())
-        yield from _homer7.partition_ddl(table.lower(), f"{table.lower()}_default", None)
+        yield from _homer7.default_ddl(table.lower())
         return
     cells = ", ".join(f"{quoted(column.name)} {_type(column)}" for column in columns)
     names = {column.key: quoted(column.name) for column in columns}
@@ -388,12 +372,6 @@ def _type(column: Column) -> str:
 def _wire_type(column: ServerColumn) -> str:
     """The type that COPY is told: all text goes as text."""
     return "text" if column.kind == "text" else column.of
-
-
-@functools.lru_cache(4096)
-def _seconds(hour: str) -> int:
-    """`YYYY-MM-DD HH` in seconds since 1970."""
-    return calendar.timegm(time.strptime(hour, "%Y-%m-%d %H"))
 
 
 @functools.lru_cache(4096)  # thousands of packets share a second

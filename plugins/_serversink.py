@@ -78,11 +78,12 @@ class ServerSink(BatchSink):
     layouts: the columns of each kind of row.  tables: lower-case names of those that are there; the
     loop thread only reads it.  source: what the operator wrote, for messages.
     truncated: cells cut by column; mended: cells with characters the store cannot hold; replayed:
-    records that a batch which came again brought again; odd_clocks: rows of a time that has no
-    partition of its own.
+    records that a batch which came again brought again.  moved_rows: rows that upkeep has moved to
+    where they belong.
     """
 
     errors: tuple[type[Exception], ...] = ()
+    moved_rows = 0
     ids_kept_seconds = BATCH_DAYS * 86_400
 
     def __init__(
@@ -109,7 +110,6 @@ class ServerSink(BatchSink):
         self.truncated: Counter[str] = Counter()
         self.mended = 0
         self.replayed = 0
-        self.odd_clocks = 0
         self._shapes: dict[tuple[str, int], Shape] = {}
         self._has_batches = False
 

@@ -52,6 +52,7 @@ from homerd_plugins._homer5 import (
 )
 from homerd_plugins._homer7 import (
     TYPES,
+    PartitionStep,
     homer7_report_row,
     homer7_row,
     is_homer7_table,
@@ -104,6 +105,11 @@ class SipCapture(Plugin):
         Schema,
         HOMER5,
         help="homer5: a column for each header; homer7: tables hep_proto_… for homer-app",
+    )
+    partition_step = ModParam(
+        PartitionStep,
+        {},
+        help="how long a partition of Homer 7 is: day, hour, 30m, 15m; or by table, TABLE=STEP;…",
     )
     capture_mode = ModParam(CaptureMode, many=True, help="a further store and its tables")
     retention = ModParam(
@@ -335,6 +341,7 @@ class SipCapture(Plugin):
             self._column_names,
             bool(self.create_tables),
             shrinks=bool(self.retention_size),
+            steps=self.partition_step,
             archive=self.archive,
         )
 
