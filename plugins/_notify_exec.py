@@ -123,15 +123,17 @@ def _listen(process: subprocess.Popen[bytes], errors: int, end: float) -> tuple[
     """What *process* says first until it ends or time is up; whether it has ended."""
     said = bytearray()
     ended = os.pidfd_open(process.pid)
-    watched = [ended, errors]
+    watched = select.poll()  # select() takes no descriptor above 1023
+    watched.register(ended, select.POLLIN)
+    watched.register(errors, select.POLLIN)
     try:
         while (left := end - time.monotonic()) > 0:
-            ready = select.select(watched, [], [], left)[0]
+            ready = [descriptor for descriptor, _ in watched.poll(left * 1000)]
             if errors in ready:
                 data = os.read(errors, MOST_KEPT)
                 said += data[: MOST_KEPT - len(said)]
                 if not data:
-                    watched.remove(errors)
+                    watched.unregister(errors)
             elif ended in ready:
                 return bytes(said), True
     finally:
