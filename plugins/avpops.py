@@ -116,6 +116,11 @@ class AvpOps(Plugin):
     domain_column = ModParam(str, "", help="accepted")
     db_scheme = ModParam(str, "", many=True, help="accepted")
 
+    @property
+    def waits_seconds(self) -> float:
+        """How long a packet waits at most, as its parameters say."""
+        return self.timeout
+
     def __init__(self) -> None:
         self.database: Database | None = None
         self._patterns: dict[str, PosixPattern | None] = {}

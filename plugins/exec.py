@@ -72,6 +72,11 @@ class Exec(Plugin):
     setvars = ModParam(bool, True, reloadable=True, help="0: no SIP_… in the environment")
     bufsize = ModParam(int, 32768, help="accepted")
 
+    @property
+    def waits_seconds(self) -> float:
+        """How long a packet waits at most, as its parameters say."""
+        return self.timeout
+
     def __init__(self) -> None:
         self.commands: Commands | None = None
         self.off = 0

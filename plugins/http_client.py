@@ -116,6 +116,11 @@ class HttpClientModule(Plugin):
     timeout_mode = ModParam(int, 0, help="accepted")
     config_file = ModParam(str, "", help="accepted")
 
+    @property
+    def waits_seconds(self) -> float:
+        """How long a packet waits at most, as its parameters say."""
+        return max([self.connection_timeout, *(each.timeout or 0.0 for each in self.httpcon)])
+
     def __init__(self) -> None:
         self.client: HttpClient | None = None
 

@@ -46,6 +46,11 @@ class RestClient(Plugin):
     enable_expect_100 = ModParam(int, 0, help="accepted")
     no_concurrent_connects = ModParam(int, 0, help="accepted")
 
+    @property
+    def waits_seconds(self) -> float:
+        """How long a packet waits at most, as its parameters say."""
+        return self.curl_timeout
+
     def __init__(self) -> None:
         self.client: HttpClient | None = None
         self._headers: Headers = ()

@@ -76,6 +76,11 @@ class SqlOps(Plugin):
     )
     results_maxsize = ModParam(int, 32, help="accepted: results have no limit")
 
+    @property
+    def waits_seconds(self) -> float:
+        """How long a packet waits at most, as its parameters say."""
+        return self.timeout
+
     def __init__(self) -> None:
         self.databases: dict[str, Database] = {}
         self.results: dict[str, Answer] = {}

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from types import FrameType
+from typing import NamedTuple
 
 from homerd.core.containment import Containment, is_script
 from homerd.errors import Blocked
@@ -24,6 +25,14 @@ log = logging.getLogger("homerd.watchdog")
 
 TURNS_PER_LIMIT = 8  # how often the timer is put off
 LOOKS_PER_LIMIT = 4  # how often it signals, once nobody does
+
+
+class _Call(NamedTuple):
+    """One into a module: where it was entered, and the place in the module where it is now."""
+
+    module: str
+    entry: FrameType
+    place: str
 
 
 class Watchdog:
@@ -70,49 +79,48 @@ class Watchdog:
 
     def _look(self, number: int, frame: FrameType | None) -> None:
         """The signal: interrupt the call that is under way for too long."""
-        name, entry, ours = self._entered(frame)
+        call = self._entered(frame)
         first, self._looked = not self._looked, True
         now = time.monotonic()
-        if entry is None:
+        if call is None:
             self._seen = (None, 0.0)
             return
         seen, since = self._seen
-        limit = self._limit_of(name)
-        if seen is not entry:
-            self._seen = (entry, now)
+        limit = self._limit_of(call.module)
+        if seen is not call.entry:
+            self._seen = (call.entry, now)
             if first and time.thread_time() - self._work >= limit:
                 # C code that looks for no signal has just returned after all.
-                self._tell(name, now - self.turned, entry)
+                self._tell(call, now - self.turned)
             return
         lasted = now - since
         # In homerd's own code, called by the module, a lock may be held: a little later will do.
-        if lasted < limit or (ours and lasted < 2 * limit):
+        if lasted < limit or (_is_ours(frame) and lasted < 2 * limit):
             return
         self._seen = (None, 0.0)
-        self._tell(name, now - self.turned, frame)
-        raise Blocked(name, now - self.turned)
+        self._tell(call, now - self.turned)
+        raise Blocked(call.module, now - self.turned)
 
-    def _limit_of(self, name: str) -> float:
-        plugin = self.containment.worker.program.registry.plugin(name)
+    def _limit_of(self, module: str) -> float:
+        plugin = self.containment.worker.program.registry.plugin(module)
         return self.limit + float(getattr(plugin, "waits_seconds", 0.0))
 
-    def _entered(self, frame: FrameType | None) -> tuple[str, FrameType | None, bool]:
-        """The module that is running, the call it was entered with, and whether what runs right now
-        is homerd's own."""
-        name, entry = "", None
-        ours = frame is not None and frame.f_globals.get("__name__", "").startswith("homerd.")
+    def _entered(self, frame: FrameType | None) -> _Call | None:
+        """The call that is under way; None when no module's code is running."""
+        call = None
         while frame is not None and not is_script(frame):
-            found = self.containment.of_frame(frame)
-            if found and (not name or found == name):
-                name, entry = found, frame
-            elif found:
+            module = self.containment.of_frame(frame)
+            if module and call is None:
+                call = _Call(module, frame, f"{frame.f_code.co_filename}:{frame.f_lineno}")
+            elif module and call is not None and module == call.module:
+                call = call._replace(entry=frame)
+            elif module:
                 break
             frame = frame.f_back
-        return name, entry, ours
+        return call
 
-    def _tell(self, name: str, seconds: float, frame: FrameType | None) -> None:
-        where = _place(frame)
-        self.containment.blocks(name, f"did not return for {seconds:.1f} s ({where})")
+    def _tell(self, call: _Call, seconds: float) -> None:
+        self.containment.blocks(call.module, f"did not return for {seconds:.1f} s ({call.place})")
 
     # The thread
 
@@ -123,21 +131,20 @@ class Watchdog:
             waited = time.monotonic() - self.turned
             if waited < 2 * self.limit or told == self.turned:
                 continue
-            frame = sys._current_frames().get(main or 0)
-            name, entry, _ = self._entered(frame)
-            if entry is not None and waited < 2 * self._limit_of(name):
+            call = self._entered(sys._current_frames().get(main or 0))
+            if call is not None and waited < 2 * self._limit_of(call.module):
                 continue
             told = self.turned
             log.error(
                 "the loop waits seconds=%.1f module=%s place=%s: %s",
                 waited,
-                name or "-",
-                _place(frame),
+                call.module if call else "-",
+                call.place if call else "-",
                 "it could not be interrupted, no packet is taken until it returns"
-                if name
+                if call
                 else "no module is at fault",
             )
 
 
-def _place(frame: FrameType | None) -> str:
-    return "-" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+def _is_ours(frame: FrameType | None) -> bool:
+    return frame is not None and str(frame.f_globals.get("__name__")).startswith("homerd.")

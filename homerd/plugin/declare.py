@@ -163,10 +163,13 @@ class Plugin:
 
     name: as in loadmodule; the class's name in lower case when not given.
     words: declarations that need no method (a pseudo-variable that only reads an attribute).
+    waits_seconds: for how long a word waits for somebody else, by the module's own parameters; one
+    that takes longer than this and plugin_block_seconds is interrupted.
     """
 
     name: str = ""
     words: Iterable[ScriptFunction | PseudoVariable | Transformation] = ()
+    waits_seconds: float = 0.0
 
     def __init_subclass__(cls) -> None:
         if "name" not in cls.__dict__:
