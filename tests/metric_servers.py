@@ -260,17 +260,15 @@ class Statsd(BuiltServer):
     def told(self, what: str) -> dict[str, str]:
         """`counters`, `gauges` or `timers` as the management port shows them, less its own."""
         shown = self._managed(what, b"END\n\n")
-        found = re.findall(
-            r"^\s*'?([^'\n]+?)'?: (\[[^]]*\]|[^\n,]+),?$", shown.strip("{} \n"), re.M
-        )
-        found += re.findall(r"^{ '?([^'\n]+?)'?: (\[[^]]*\]|[^\n,]+) }$", shown, re.M)
-        return {name: value for name, value in found if not name.startswith("statsd.")}
+        found = re.findall(r"(?:'([^'\n]+)'|(\w+)): (\[[^]]*\]|[^\s,}]+)", shown)
+        told = {quoted or plain: value for quoted, plain, value in found}
+        return {name: value for name, value in told.items() if not name.startswith("statsd.")}
 
-    def wait_for(self, what: str, name: str) -> dict[str, str]:
-        """The same, once *name* is among it."""
+    def wait_for(self, what: str, name: str, value: str | None = None) -> dict[str, str]:
+        """The same, once *name* is among it (and has that value)."""
         until = time.monotonic() + START_SECONDS
-        while name not in (found := self.told(what)):
-            assert time.monotonic() < until, (found, self.told("counters"))
+        while name not in (found := self.told(what)) or value not in (None, found[name]):
+            assert time.monotonic() < until, found
             time.sleep(0.02)
         return found
 
@@ -285,7 +283,8 @@ class Statsd(BuiltServer):
             connection.sendall(command.encode() + b"\n")
             answer = b""
             while not answer.endswith(end):
-                answer += connection.recv(1 << 16)
+                answer += (received := connection.recv(1 << 16))
+                assert received, answer
         return answer.removesuffix(end).decode()
 
     def _answers(self) -> bool:
