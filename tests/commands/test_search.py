@@ -214,7 +214,11 @@ def test_faults_of_the_input_are_one_line(search, tmp_path):
     )
     assert search(db=other) == (1, "", f"homerd: {other}: file is not a database\n")
     empty.touch()
-    assert search(db=empty) == (1, "", f"homerd: {empty}: no table of SIP messages that may be read\n")
+    assert search(db=empty) == (
+        1,
+        "",
+        f"homerd: {empty}: no table of SIP messages that may be read\n",
+    )
     without = tmp_path / "plain.cfg"
     without.write_text("request_route { drop; }\n")
     assert search("-f", str(without), db=None) == (
