@@ -12,6 +12,7 @@ and globals, W9xx warnings.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -111,6 +112,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f'did you mean "{near}"?' if near else ""
 
 
+_PASSWORD = re.compile(r"(?<=://)([^:/@\s\"]*:)([^\s\"]*)(?=@)")
+
+
+def without_passwords(text: str) -> str:
+    """*text* with the passwords of its URLs starred out, as wide as before."""
+    return _PASSWORD.sub(lambda found: found[1] + "*" * len(found[2]), text)
+
+
 _BOLD, _RED, _YELLOW, _BLUE, _PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[36m", "\x1b[0m"
 
 
@@ -124,7 +133,7 @@ def headline(item: Diagnostic, sources: SourceMap) -> str:
     """Its first line alone, which shows nothing of the script's text."""
     found = sources.find(item.span.line)
     where = f"{found[0].name}:{found[1]}:{item.span.column}: " if found else ""
-    return f"{where}{item.severity}[{item.code}]: {item.message}"
+    return f"{where}{item.severity}[{item.code}]: {without_passwords(item.message)}"
 
 
 def _render(item: Diagnostic, sources: SourceMap, colour: bool) -> str:
@@ -133,13 +142,16 @@ def _render(item: Diagnostic, sources: SourceMap, colour: bool) -> str:
 
     tone = _RED if item.severity == "error" else _YELLOW
     label = painted(f"{item.severity}[{item.code}]", _BOLD + tone)
-    helps = "".join(f"   {painted('help:', _BLUE)} {text}\n" for text in item.help)
+    message = without_passwords(item.message)
+    helps = "".join(
+        f"   {painted('help:', _BLUE)} {without_passwords(text)}\n" for text in item.help
+    )
     found = sources.find(item.span.line)
     if found is None:
-        return f"{label}: {item.message}\n{helps}"
+        return f"{label}: {message}\n{helps}"
     file, number = found
-    head = f"{file.name}:{number}:{item.span.column}: {label}: {painted(item.message, _BOLD)}\n"
-    text = file.line(number)
+    head = f"{file.name}:{number}:{item.span.column}: {label}: {painted(message, _BOLD)}\n"
+    text = without_passwords(file.line(number))
     start = item.span.column - 1
     end = item.span.end_column - 1 if item.span.end_line == item.span.line else len(text)
     width = max(1, min(end, len(text)) - start)
