@@ -72,7 +72,7 @@ def _read(process: subprocess.Popen[bytes], end: float) -> bytes | None:
     if process.stdout is None:
         return b""
     taken = bytearray()
-    while select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
+    while _is_readable(process.stdout.fileno(), end):
         data = os.read(process.stdout.fileno(), _READ)
         if not data:
             break
@@ -86,10 +86,18 @@ def _wait(process: subprocess.Popen[bytes], end: float) -> int | None:
     """The exit status; None when there is none in time."""
     descriptor = os.pidfd_open(process.pid)
     try:
-        select.select([descriptor], [], [], max(0.0, end - time.monotonic()))
+        _is_readable(descriptor, end)
     finally:
         os.close(descriptor)
     return process.poll()
+
+
+def _is_readable(descriptor: int, end: float) -> bool:
+    """Whether there is something to read, or the other side has ended, before *end*."""
+    # select() refuses descriptors above 1023, and a busy server has more connections than that.
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(max(0.0, end - time.monotonic()) * 1000))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
