@@ -27,6 +27,7 @@ COMMANDS = {
     "test": "runs a script's test cases",
     "decode": "shows capture frames",
     "plugins": "loaded and available modules, with their manual text",
+    "new-plugin": "writes a module of your own to begin with",
     "reload": "has the running daemon read its script again",
     "status": "what the running daemon has received, stored and lost",
     "lsp": "mistakes, completion and help in an editor",
@@ -88,7 +89,7 @@ def _add(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
 ) -> None:
     """Import the command's module and let it declare its options."""
-    module = importlib.import_module(f"homerd.commands.{name}")
+    module = importlib.import_module(f"homerd.commands.{name.replace('-', '_')}")
     module.add_parser(commands)
     chosen = commands.choices[name]
     begun = text[0].upper() if text[0].isascii() else text[0]  # µ has a capital, but of a name
