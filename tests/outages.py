@@ -1,7 +1,7 @@
 """What it takes to see that nothing is lost: a server, a sender that numbers its packets, mishaps.
 
-Each packet is an INVITE whose Call-ID is its number, so that a row that is missing or there twice
-can be named.  tests/end_to_end/test_outage.py and tests/bench use it.
+Each packet is an INVITE whose Call-ID is made of its number, so that a row that is missing or there
+twice can be named.  tests/end_to_end/test_outage.py and tests/bench use it.
 """
 
 from __future__ import annotations
@@ -44,12 +44,17 @@ request_route {{
     sip_capture("{table}");
 }}
 """
-MARK = b"@@@@@@@@"  # becomes the number of the packet
+# Call-IDs are scattered, as real ones are: in their order an index would take them at its end.
+SCATTER = 2_654_435_761
+GATHER = pow(SCATTER, -1, 1 << 32)
+CALL, CALLER = b"@@@@@@@@", b"%%%%%%"  # what goes there differs from packet to packet
+CALLERS = 100_000
 MESSAGE = (
-    "INVITE sip:2000@example.org SIP/2.0\r\n"
+    "INVITE sip:2%%%%%%@example.org SIP/2.0\r\n"
     "Via: SIP/2.0/UDP 10.1.0.1:5060;branch=z9hG4bK@@@@@@@@;rport\r\nMax-Forwards: 70\r\n"
-    'From: "User 1000" <sip:1000@example.org>;tag=f@@@@@@@@\r\nTo: <sip:2000@example.org>\r\n'
-    "Call-ID: @@@@@@@@\r\nCSeq: 1 INVITE\r\nContact: <sip:1000@10.1.0.1:5060>\r\n"
+    'From: "User %%%%%%" <sip:1%%%%%%@example.org>;tag=@@@@@@@@\r\n'
+    "To: <sip:2%%%%%%@example.org>\r\n"
+    "Call-ID: @@@@@@@@\r\nCSeq: 1 INVITE\r\nContact: <sip:1%%%%%%@10.1.0.1:5060>\r\n"
     "User-Agent: Phone 1.2.3\r\n"
     "Allow: INVITE, ACK, CANCEL, OPTIONS, BYE, REFER, NOTIFY, INFO, UPDATE\r\n"
     "Content-Type: application/sdp\r\nContent-Length: 480\r\n\r\nv=0\r\n"
@@ -58,8 +63,18 @@ MESSAGE = (
 ).encode()
 
 
+def call_id(number: int) -> bytes:
+    """Of this packet."""
+    return b"%08x" % (number * SCATTER % (1 << 32))
+
+
+def number_of(call: str) -> int:
+    """The packet with this Call-ID."""
+    return int(call, 16) * GATHER % (1 << 32)
+
+
 def datagram(seconds: int) -> bytes:
-    """A packet captured then, with MARK where its number goes."""
+    """A packet captured then, with CALL and CALLER in it."""
     client, peer = b"\x0a\x01\x00\x01", b"\xc0\x00\x02\x01"
     frame = hep.Frame(3, hep.IPV4, 17, client, peer, 5060, 5060, seconds, 0, 1, payload=MESSAGE)
     frame.capture_id = 2001
@@ -92,7 +107,8 @@ class Sender(threading.Thread):
                 time.sleep(due - now)
             with self._between:
                 for number in range(self.sent, min(self.sent + BURST, self.count)):
-                    self._send(template.replace(MARK, b"%08d" % number))
+                    caller = b"%06d" % (number * SCATTER % CALLERS)
+                    self._send(template.replace(CALL, call_id(number)).replace(CALLER, caller))
                     self.sent += 1
             if self.rate:  # who was held up makes up for a second, no more
                 due = max(due, now - 1.0) + BURST / self.rate
@@ -265,7 +281,7 @@ class Trial:
     def stored(self) -> Counter[int]:
         """How often each packet was stored."""
         found = self.server.rows_as_root(f"SELECT callid FROM {TABLE}", DATABASE)
-        return self._before + Counter(int(call) for (call,) in found)
+        return self._before + Counter(number_of(call) for (call,) in found)
 
     def settled(self) -> tuple[dict[str, Any], Counter[int]]:
         """Once all that was sent is stored or lost: the status, and how often each was stored."""
