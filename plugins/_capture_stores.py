@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from homerd.api import Archive, ConfigError, Worker
 from homerd_plugins import _homer7
 from homerd_plugins._archive_stores import StoreTables, has_tables, tables_of
 from homerd_plugins._archiving import ArchivingKeeper, Exporter
-from homerd_plugins._homer5 import REPORT_COLUMNS, SIP_COLUMNS, Column
+from homerd_plugins._homer5 import REPORT_COLUMNS, SIP_COLUMNS, Column, is_family
 from homerd_plugins._reader import Reader, reader_of
 from homerd_plugins._refilling import Refill
 from homerd_plugins._serversink import ServerSink
@@ -34,8 +34,9 @@ SIP, REPORT, SEVEN = 0, 1, 2  # the sinks' layouts
 class Stores:
     """What the capture modes write to.
 
-    modes: each with its schema.  columns: names the operator gave, by key.  shrinks: whether files
-    are made such that they can give back room.  steps: how long partitions of Homer 7 are.  archive: the folder for what retention removes.
+    modes: each with its schema.  columns: names the operator gave, by key; widths: of text ones.
+    shrinks: whether files are made such that they can give back room.  steps: how long partitions
+    of Homer 7 are.  archive: the folder for what retention removes.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Stores:
         columns: Mapping[str, str],
         create_tables: bool,
         *,
+        widths: Mapping[str, int] | None = None,
         shrinks: bool = False,
         steps: Mapping[str, int] | None = None,
         archive: str = "",
@@ -56,7 +58,13 @@ class Stores:
         self.steps = steps
         self.sinks: dict[Address, Any] = {}
         self._layouts = [
-            [column._replace(renamed=columns.get(column.key, "")) for column in layout]
+            [
+                column._replace(
+                    renamed=columns.get(column.key, ""),
+                    width=(widths or {}).get(column.key, column.width),
+                )
+                for column in layout
+            ]
             for layout in (SIP_COLUMNS, REPORT_COLUMNS)
         ]
         self._layouts.append(list(_homer7.COLUMNS))
@@ -213,6 +221,22 @@ class Stores:
             name = TableName(template)
             if 3600 <= name.seconds <= 86400:
                 yield from ((table, SIP) for table in dict.fromkeys(map(name.at, times)))
+
+
+def known_families(days: Mapping[str, int], named: Container[str]) -> Callable[[str], bool]:
+    """Whether a family of tables is Homer's, has *days* of its own, or is *named* by the script."""
+
+    def is_known(family: str) -> bool:
+        return (
+            family in days
+            or family.removesuffix("_all") in days
+            or family in named
+            or is_family(family)
+            or _homer7.is_homer7_table(family)
+            or _homer7.is_homer7_table(family.removesuffix("_default"))
+        )
+
+    return is_known
 
 
 def address_of(mode: CaptureMode) -> Address:

@@ -22,6 +22,25 @@ Cell = str | int | bytes | None
 Row = tuple[Cell, ...]
 
 INTEGER, TEXT = "INTEGER", "TEXT"
+# So many characters of four bytes fit into an index of each store.
+MOST_WIDTH = 512
+
+
+class ColumnWidths:
+    """`column_width`: `COLUMN=CHARACTERS;…`, of text columns in tables that are made."""
+
+    @classmethod
+    def from_script(cls, text: str | int) -> dict[str, int]:
+        """Read modparam's value."""
+        widths: dict[str, int] = {}
+        for item in filter(str.strip, str(text).split(";")):
+            key, _, number = (part.strip() for part in item.partition("="))
+            if key not in _WIDE:
+                raise ValueError(f'"{key}" is no text column with a width, as callid')
+            if not number.isdecimal() or not 1 <= int(number) <= MOST_WIDTH:
+                raise ValueError(f'expected {key}=1 to {MOST_WIDTH} characters, got "{number}"')
+            widths[key] = int(number)
+        return widths
 
 
 class Column(NamedTuple):
@@ -91,6 +110,7 @@ SIP_COLUMNS = (
     Column("custom_field3", TEXT, 120),
 )
 _BY_KEY = {column.key: column for column in SIP_COLUMNS}
+_WIDE = {column.key for column in SIP_COLUMNS if column.width} - {"date", "msg"}
 REPORT_COLUMNS = (
     _BY_KEY["date"],
     _BY_KEY["micro_ts"],

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from homerd_plugins import _homer7
 from homerd_plugins._homer5 import INTEGER, Column
-from homerd_plugins._partitions import LOCK, Partitions
+from homerd_plugins._partitions import LOCK, LOCK_SECONDS, Partitions
 from homerd_plugins._serversink import (
     AWAY,
     BATCH_DAYS,
@@ -117,7 +117,8 @@ class PostgresSink(ServerSink):
     def columns_of(self, table: str) -> list[ServerColumn]:
         """The columns of *table*."""
         rows = self.run(
-            "SELECT a.attname, format_type(a.atttypid, NULL), a.atttypmod, NOT a.attnotnull"
+            "SELECT a.attname, format_type(a.atttypid, NULL), a.atttypmod, NOT a.attnotnull,"
+            " a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''"
             " FROM pg_attribute a WHERE a.attrelid = to_regclass(%s)"
             " AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''",
             [quoted(table)],
@@ -129,8 +130,9 @@ class PostgresSink(ServerSink):
                 modifier - 4 if kind.startswith("character") and modifier > 4 else 0,
                 nullable,
                 kind,
+                required=required,
             )
-            for name, kind, modifier, nullable in rows
+            for name, kind, modifier, nullable, required in rows
         ]
 
     def make(self, table: str, layout: Sequence[Column]) -> None:
@@ -140,6 +142,24 @@ class PostgresSink(ServerSink):
         for statement in ddl(table, layout):
             self.run(statement)
         self.run("COMMIT")
+
+    def remake(self, table: str, layout: Sequence[Column]) -> bool:
+        """Drop *table* and make it again, if it is empty; False when it is not."""
+        self.run("BEGIN")
+        self.run(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+        self.run(LOCK)
+        self.run(f"LOCK TABLE {quoted(table)} IN ACCESS EXCLUSIVE MODE")
+        is_empty = not self.run(f"SELECT 1 FROM {quoted(table)} LIMIT 1")
+        if is_empty:
+            self.run(f"DROP TABLE {quoted(table)}")
+            for statement in ddl(table, layout):
+                self.run(statement)
+        self.run("COMMIT")
+        return is_empty
+
+    def is_connected(self) -> bool:
+        """Whether the connection is there still."""
+        return self._connection is not None and not self._connection.closed
 
     def prepare(self, batch: list[Record], groups: dict[tuple[str, int], list[int]]) -> None:
         """Make partitions that rows of Homer 7 need; those of odd clocks go to the default one."""
@@ -199,15 +219,15 @@ class PostgresSink(ServerSink):
 
     def insert(self, table: str, shape: Shape, columns: list[Sequence[Any]]) -> None:
         """COPY rows."""
-        names = ", ".join(quoted(column.name) for column in shape.columns)
-        binary = all(column.kind != "other" for column in shape.columns)
+        names = ", ".join(quoted(column.name) for column in shape.inserted)
+        binary = all(column.kind != "other" for column in shape.inserted)
         form = " (FORMAT binary)" if binary else ""
         with (
             self._connection.cursor() as cursor,
             cursor.copy(f"COPY {quoted(table)} ({names}) FROM STDIN{form}") as copy,
         ):
             if binary:
-                copy.set_types([_wire_type(column) for column in shape.columns])
+                copy.set_types([_wire_type(column) for column in shape.inserted])
             write_row = copy.write_row
             for row in zip(*columns, strict=True):
                 write_row(row)
@@ -235,7 +255,7 @@ class PostgresSink(ServerSink):
         state = getattr(error, "sqlstate", None)
         if state is None:
             is_rows = isinstance(error, UnicodeError | ValueError | self._data_error)
-            return ROWS if is_rows and self._is_open() else AWAY
+            return ROWS if is_rows and self.is_connected() else AWAY
         if state.startswith(_SHAPE):
             return SHAPE
         return ROWS if state.startswith(_ROWS) else AWAY
@@ -245,9 +265,6 @@ class PostgresSink(ServerSink):
         import psycopg
 
         return psycopg.DataError
-
-    def _is_open(self) -> bool:
-        return self._connection is not None and not self._connection.closed
 
     @contextlib.contextmanager
     def _limited(self) -> Iterator[None]:

@@ -28,6 +28,8 @@ ANSWER_SECONDS = 60.0
 
 BATCH_DAYS = 7
 
+_FILLERS: dict[str, str | int] = {"text": "", "integer": 0}
+
 AWAY, SHAPE, ROWS = "away", "shape", "rows"  # what an error is about
 
 
@@ -37,7 +39,7 @@ class ServerColumn:
 
     width: most characters, 0 for any number.  kind: "text", "integer", "time", "bytes", "other".
     of: its type as the server calls it.  charset: of text, where the server has several.
-    empty: whether it is '' or 0 in a row that does not name it.
+    empty: whether it is '' or 0 in a row that does not name it.  required: whether each row must.
     """
 
     name: str
@@ -47,12 +49,17 @@ class ServerColumn:
     of: str = ""
     charset: str = ""
     empty: bool = False
+    required: bool = False
 
 
 class Shape:
-    """How the rows of a layout fit into a table that is there."""
+    """How the rows of a layout fit into a table that is there.
 
-    __slots__ = ("columns", "kept", "layout", "whole")
+    inserted: the columns that are written: those the layout has too, and those of others that each
+    row must name, which are given '' or 0.
+    """
+
+    __slots__ = ("columns", "inserted", "kept", "layout", "whole")
 
     def __init__(self, layout: Sequence[Column], there: Sequence[ServerColumn]) -> None:
         by_name = {column.name.lower(): column for column in there}
@@ -65,6 +72,26 @@ class Shape:
         self.kept = tuple(index for index, _ in found)
         self.columns = tuple(column for _, column in found)
         self.whole = self.kept == tuple(range(len(layout)))
+        others = (
+            column
+            for column in there
+            if column.required and column.kind in _FILLERS and column not in self.columns
+        )
+        self.inserted = (*self.columns, *others)
+
+    def filled(self, columns: list[Sequence[Any]]) -> list[Sequence[Any]]:
+        """*columns* with those of others that a row must name."""
+        count = len(columns[0])
+        others = self.inserted[len(self.columns) :]
+        return columns + [[_FILLERS[column.kind]] * count for column in others]
+
+    def is_outdated(self) -> bool:
+        """Whether the table would be made with more, or wider, columns now."""
+        pairs = zip((self.layout[at] for at in self.kept), self.columns, strict=True)
+        return bool(self.missing) or any(
+            there.kind == "text" and 0 < there.width < column.width and column.key != "msg"
+            for column, there in pairs
+        )
 
     @property
     def missing(self) -> list[str]:
@@ -111,6 +138,7 @@ class ServerSink(BatchSink):
         self.mended = 0
         self.replayed = 0
         self._shapes: dict[tuple[str, int], Shape] = {}
+        self._told: set[str] = set()  # of which tables it was said that they lack columns
         self._has_batches = False
 
     # What a server's own sink gives
@@ -141,7 +169,7 @@ class ServerSink(BatchSink):
     def insert(self, table: str, shape: Shape, columns: list[Sequence[Any]]) -> None:
         """Insert rows, within the transaction.
 
-        columns: the cells of each column of *shape*, which fit into it.
+        columns: the cells of each column that *shape* inserts, which fit into it.
         """
         raise NotImplementedError
 
@@ -232,8 +260,30 @@ class ServerSink(BatchSink):
 
     def make_ahead(self, table: str, layout: int) -> None:
         """Make *table* unless it is there."""
-        if self.create_tables and table.lower() not in self.tables:
+        if not self.create_tables:
+            return
+        if table.lower() not in self.tables:
             self._shape(table, layout)
+            return
+        columns = self.layouts[layout]
+        if not Shape(columns, self.columns_of(table)).is_outdated():
+            return
+        try:
+            if self.remake(table, columns):
+                log.info("table made anew, with other columns table=%s store=%s", table, self.where)
+        except self.errors as error:
+            if self.about(error) == AWAY and not self.is_connected():
+                raise
+            self._undo()
+            log.debug("table not made anew table=%s error=%s", table, one_line(error))
+
+    def remake(self, table: str, layout: Sequence[Column]) -> bool:
+        """Drop *table* and make it again, if it is empty; False when it is not."""
+        raise NotImplementedError
+
+    def is_connected(self) -> bool:
+        """Whether the connection is there still."""
+        raise NotImplementedError
 
     def make_partitions_ahead(self, seconds: Sequence[int]) -> None:
         """Make the partitions of these times, of all partitioned tables."""
@@ -282,7 +332,8 @@ class ServerSink(BatchSink):
             raise _NoTableError(
                 f'table "{table}" in {self.where} has none of the columns of a message'
             )
-        if shape.missing:
+        if shape.missing and table.lower() not in self._told:
+            self._told.add(table.lower())
             log.warning(
                 "table lacks columns, the others are written table=%s columns=%s",
                 table,
@@ -310,7 +361,7 @@ class ServerSink(BatchSink):
         for key, indices in groups.items():
             shape = shapes[key]
             columns = self._fitted(shape, [batch[index][2] for index in indices])
-            self.insert(key[0], shape, columns)
+            self.insert(key[0], shape, shape.filled(columns))
         self.run("COMMIT")
 
     def make_batches(self) -> None:
@@ -361,7 +412,7 @@ class ServerSink(BatchSink):
                 for index in part:
                     table, layout, row = batch[index]
                     shape = self._shapes.get((table, layout)) or self._shape(table, layout)
-                    self.insert(table, shape, self._fitted(shape, [row]))
+                    self.insert(table, shape, shape.filled(self._fitted(shape, [row])))
             except self.errors as error:
                 if self.about(error) == AWAY:
                     self._undo()

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,7 @@ class SqliteSink(BatchSink):
         self.tables: frozenset[str] = frozenset()
         self._connection: sqlite3.Connection | None = None
         self._has_batches = False
+        self._told: set[str] = set()  # of which tables it was said that they lack columns
         self._shape = -1  # schema_version of the file as `tables` and `_inserts` know it
         self._inserts: dict[tuple[str, int], _Insert] = {}
 
@@ -331,21 +332,25 @@ class SqliteSink(BatchSink):
             self.tables |= {table.lower()}
             log.info("table made table=%s file=%s", table, self.path)
             return _Insert(table, columns, range(len(columns)))
-        rows = connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
-        there = {name.lower() for (name,) in rows}
+        rows = connection.execute(_TABLE_INFO, (table,)).fetchall()
+        there = {name.lower() for name, *_ in rows}
         kept = [index for index, column in enumerate(columns) if column.name.lower() in there]
         if not kept:
             raise _NoTableError(
                 f'table "{table}" in {self.path} has none of the columns of a message'
             )
         missing = [column.name for column in columns if column.name.lower() not in there]
-        if missing:
+        if missing and table.lower() not in self._told:
+            self._told.add(table.lower())
             log.warning(
                 "table lacks columns, the others are written table=%s columns=%s",
                 table,
                 ",".join(missing),
             )
-        return _Insert(table, [columns[index] for index in kept], kept)
+        written = {columns[index].name.lower() for index in kept}
+        others = {name: kind for name, kind, required in rows if required}
+        fillers = {name: kind for name, kind in others.items() if name.lower() not in written}
+        return _Insert(table, [columns[index] for index in kept], kept, fillers)
 
     def _undo(self, connection: sqlite3.Connection) -> None:
         """Roll back; what was learned of tables made in this transaction is forgotten."""
@@ -388,10 +393,20 @@ class _Insert:
 
     __slots__ = ("_kept", "_most", "_statements", "_whole")
 
-    def __init__(self, table: str, columns: Sequence[Column], kept: Sequence[int]) -> None:
-        names = ", ".join(_quoted(column.name) for column in columns)
+    def __init__(
+        self,
+        table: str,
+        columns: Sequence[Column],
+        kept: Sequence[int],
+        fillers: Mapping[str, str] | None = None,
+    ) -> None:
+        """fillers: name and type of columns that each row must name, given '' or 0."""
+        others = fillers or {}
+        names = ", ".join(map(_quoted, (*(column.name for column in columns), *others)))
+        values = ["?"] * len(columns)
+        values += ["0" if "INT" in kind.upper() else "''" for kind in others.values()]
         head = f"INSERT INTO {_quoted(table)} ({names}) VALUES "
-        group = "(" + ",".join("?" * len(columns)) + ")"
+        group = f"({','.join(values)})"
         most = 1
         while most * 2 <= min(ROWS_AT_ONCE, VARIABLES // len(columns)):
             most *= 2
@@ -439,6 +454,12 @@ def ddl(table: str, columns: Sequence[Column]) -> Iterable[str]:
             f" (id >> {BUCKET_BITS}, {names[key]})" + (f" WHERE {where}" if where else "")
         )
         yield _statistics(table, key, f"1000000 {1 << BUCKET_BITS} 8")
+
+
+# What a table has, and whether each row must name it.
+_TABLE_INFO = (
+    'SELECT name, type, "notnull" AND dflt_value IS NULL AND NOT pk FROM pragma_table_info(?)'
+)
 
 
 def _statistics(table: str, column: str, numbers: str) -> str:

@@ -36,16 +36,23 @@ from homerd.api import (
     script_function,
 )
 from homerd_plugins._capture_problems import ENTRY_EVENT, MAIN_ROUTE, problems
-from homerd_plugins._capture_stores import DEFAULT_MODE, REPORT, SEVEN, SIP, Stores
+from homerd_plugins._capture_stores import (
+    DEFAULT_MODE,
+    REPORT,
+    SEVEN,
+    SIP,
+    Stores,
+    known_families,
+)
 from homerd_plugins._homer5 import (
     KAMAILIO_PROTOCOLS,
     REPLY,
     REPORT_TABLES,
     REQUEST,
     SIP_COLUMNS,
+    ColumnWidths,
     Settings,
     has_rotated_name,
-    is_family,
     is_table_name,
     report_row,
     sip_row,
@@ -105,6 +112,11 @@ class SipCapture(Plugin):
         Schema,
         HOMER5,
         help="homer5: a column for each header; homer7: tables hep_proto_… for homer-app",
+    )
+    column_width = ModParam(
+        ColumnWidths,
+        {},
+        help="characters of text columns in tables that are made: callid=200;user_agent=512",
     )
     partition_step = ModParam(
         PartitionStep,
@@ -307,19 +319,8 @@ class SipCapture(Plugin):
 
     @property
     def _kept(self) -> Kept:
-        return Kept(self.retention, self.retention_size, self._is_family)
-
-    def _is_family(self, family: str) -> bool:
-        """Whether *family* is Homer's, named by `retention`, or one the script's names have."""
-        short = family.removesuffix("_all")
-        return (
-            family in self.retention
-            or short in self.retention
-            or family in self._families
-            or is_family(family)
-            or is_homer7_table(family)
-            or is_homer7_table(family.removesuffix("_default"))
-        )
+        known = known_families(self.retention, self._families)
+        return Kept(self.retention, self.retention_size, known)
 
     def stored(self, url: str = "") -> list[Reader]:
         """For `homerd search`: what reads each database of the script, or that of *url* alone."""
@@ -340,6 +341,7 @@ class SipCapture(Plugin):
             modes,
             self._column_names,
             bool(self.create_tables),
+            widths=self.column_width,
             shrinks=bool(self.retention_size),
             steps=self.partition_step,
             archive=self.archive,
