@@ -38,7 +38,7 @@ from homerd.api import (
 )
 from homerd_plugins._alarm_definition import COUNT, Definition, unknown
 from homerd_plugins._alarm_event import CLEARED, RAISED, AlarmEvent
-from homerd_plugins._alarm_evidence import Budget
+from homerd_plugins._alarm_evidence import Budget, mended
 from homerd_plugins._alarm_rows import LAYOUTS, records
 from homerd_plugins._alarm_state import Alarm, Change, Subject
 from homerd_plugins._homer5 import is_table_name
@@ -59,6 +59,8 @@ BUILT_IN = (
         "description=records lost before their store had them"
     ),
 )
+
+MOST_NOTICES = 20  # the newest
 
 _EVENT, REPEATED = "alarm:", "repeated"
 _PARTS = (
@@ -248,6 +250,26 @@ class AlarmModule(Plugin):
             address, "alarm", LAYOUTS, create_tables=bool(self.create_tables), source=source
         )
         return made
+
+    @hookimpl
+    def notices(self) -> Iterable[str]:
+        """The alarms that are raised."""
+        raised = [
+            (subject.raised_at, alarm.definition, subject)
+            for alarm in self.alarms.values()
+            for subject in alarm.open.values()
+            if subject.raised and alarm.definition is not None
+        ]
+        raised.sort(key=lambda each: -each[0])
+        for at, definition, subject in raised[:MOST_NOTICES]:
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+            said = subject.description or definition.description
+            yield (
+                f"{definition.severity} alarm {definition.name} for {mended(subject.key) or 'all'}"
+                f" since {since}" + (f": {said}" if said else "")
+            )
+        if len(raised) > MOST_NOTICES:
+            yield f"and {len(raised) - MOST_NOTICES} more alarms"
 
     @hookimpl
     def metrics(self) -> Iterable[Sample]:

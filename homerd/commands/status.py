@@ -57,6 +57,8 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
     for item in status["sources"]:
         at = f", {item['connections']} connections" if "connections" in item else ""
         yield f"listens   {item['listen']}{at}"
+    for line in status["notices"]:
+        yield f"notice    {line}"
     yield ""
     yield _line("received", status["received"])
     yield from _block("  undecoded", status["undecoded"])

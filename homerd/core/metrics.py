@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from homerd.core.ledger import ledger
 from homerd.core.tcp import TcpSource
 from homerd.core.udp import UdpSource
+from homerd.errors import FAULTS
 
 if TYPE_CHECKING:
     from homerd.core.sink import BatchSink
     from homerd.core.source import Source
     from homerd.core.worker import Worker
+
+MOST_NOTICES = 100  # of one module
 
 
 def snapshot(worker: Worker) -> dict[str, Any]:
@@ -44,10 +48,26 @@ def snapshot(worker: Worker) -> dict[str, Any]:
         "loop_lag_seconds": round(worker.loop_lag_seconds, 4),
         "sources": [_source(source) for source in worker.sources],
         "sinks": {sink.name: _sink(sink) for sink in worker.sinks},
+        "notices": _notices(worker),
         "plugins": {name: faults.described() for name, faults in worker.containment.faults.items()},
     }
     counters["ledger"] = ledger(counters)
     return counters
+
+
+def _notices(worker: Worker) -> list[str]:
+    """What the modules have to say; one that fails is counted like a timer."""
+    found: list[str] = []
+    registry = worker.program.registry
+    for name in registry.names:
+        hook = getattr(registry.plugin(name), "notices", None)
+        if hook is None or worker.containment.is_out(name):
+            continue
+        try:
+            found += map(str, itertools.islice(hook(), MOST_NOTICES))
+        except FAULTS as error:  # counted
+            worker.containment.failed(name, "notices", error)
+    return found
 
 
 def _drops(source: Source) -> int:

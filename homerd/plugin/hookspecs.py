@@ -225,5 +225,9 @@ class HookSpecs:
         """After a reload put a new script in place."""
 
     @hookspec
+    def notices(self) -> Iterable[str]:  # type: ignore[empty-body]
+        """For `homerd status`: what an operator should know now, a line each."""
+
+    @hookspec
     def metrics(self) -> Iterable[AnySample]:  # type: ignore[empty-body]
         """For `/metrics`: (name, labels, value), or a Sample which says its help and type too."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from homerd.commands.status import lines
+from homerd.core import metrics
 from homerd.wire.hep import Frame
 from homerd_plugins._alarm_definition import Definition
 from homerd_plugins._alarm_event import AlarmEvent
@@ -549,3 +551,16 @@ def test_ids_are_one_from_raise_to_clear_and_then_others(alarms):
     raised(run, 1)
     second = run.wait(20)
     assert first[0] == first[1] != second[0] == second[1]
+
+
+def test_status_tells_of_alarms_that_are_raised(alarms):
+    run = alarms("raise=1;severity=critical;description=too many\n")
+    for number in range(25):
+        run.count(1, f"k{number}")
+        run.wait(1)
+    told = metrics.snapshot(run.runner.worker)
+    assert len(told["notices"]) == 21
+    assert told["notices"][0].startswith("critical alarm a for k24 since 20")
+    assert told["notices"][0].endswith(": too many")
+    assert told["notices"][20] == "and 5 more alarms"
+    assert f"notice    {told['notices'][0]}" in list(lines(told))
