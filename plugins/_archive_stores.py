@@ -535,12 +535,12 @@ _STORES: dict[str, type[StoreTables]] = {
 }
 
 
-def has_tables(address: Address) -> bool:
+def has_tables(address: Any) -> bool:
     """Whether the store at *address* has tables, not files."""
     return address.store in _STORES
 
 
-def tables_of(mode: str, source: str, address: Address, layouts: Sequence[Any]) -> StoreTables:
+def tables_of(mode: str, source: str, address: Any, layouts: Sequence[Any]) -> StoreTables:
     """The tables of the store at *address*; raises ConfigError for one without tables."""
     if not has_tables(address):
         raise ConfigError(f"{source}: a store of files, which are archives of their own")

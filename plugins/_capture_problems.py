@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from homerd.api import Outline, Problem
-from homerd_plugins._stores import POSTGRES, Address, store_of_url, without_password
+from homerd_plugins._flatstore import address_in
+from homerd_plugins._stores import POSTGRES, store_of_url, without_password
 from homerd_plugins._tables import HOMER7
 
 if TYPE_CHECKING:
@@ -69,14 +70,14 @@ def _stores(plugin: SipCapture) -> Iterator[Problem]:
     for parameter, written, url, schema in named:
         store = store_of_url(url)
         try:
-            stores = {Address.of(store).store}
+            stores = {address_in(store).store}
         except ValueError as error:
             told = f'db_url of capture mode "{written.partition("=>")[0]}"' if written else "db_url"
             yield Problem(f"{told}: {error}", parameter=parameter, value=written)
             continue
         if store != url:
             with contextlib.suppress(ValueError):
-                stores.add(Address.of(url).store)
+                stores.add(address_in(url).store)
         if schema == HOMER7 and POSTGRES not in stores:
             # Of homer-app 7 there is no other; elsewhere nothing would ever read these tables.
             yield Problem(

@@ -11,6 +11,7 @@ from homerd.api import Archive, ConfigError, Worker
 from homerd_plugins import _homer7
 from homerd_plugins._archive_stores import StoreTables, has_tables, tables_of
 from homerd_plugins._archiving import ArchivingKeeper, Exporter
+from homerd_plugins._flatstore import AnyAddress, FileAddress, FlatSink, address_in
 from homerd_plugins._homer5 import REPORT_COLUMNS, SIP_COLUMNS, Column, is_family
 from homerd_plugins._reader import Reader, reader_of
 from homerd_plugins._refilling import Refill
@@ -52,11 +53,10 @@ class Stores:
     ) -> None:
         self.modes = modes
         self.archive = archive
-        self._columns = columns
         self.create_tables = create_tables
         self.shrinks = shrinks
         self.steps = steps
-        self.sinks: dict[Address, Any] = {}
+        self.sinks: dict[AnyAddress, Any] = {}
         self._layouts = [
             [
                 column._replace(
@@ -129,16 +129,18 @@ class Stores:
         found: dict[Address, Reader] = {}
         for mode in self.modes:
             address = address_of(mode)
-            if address not in found:
+            if isinstance(address, Address) and address not in found:
                 found[address] = reader_of(address, parameter_of(mode), self._layouts[SIP])
         return list(found.values())
 
     def samples(self) -> Iterator[tuple[str, dict[str, str], float]]:
         """What was done to rows and tables."""
         for sink in self.sinks.values():
+            labels = {"sink": sink.name}
+            if isinstance(sink, FlatSink):
+                yield "homerd_sipcapture_replayed_total", labels, sink.replayed
             if not isinstance(sink, ServerSink):
                 continue
-            labels = {"sink": sink.name}
             for column, count in sink.truncated.items():
                 cut = labels | {"column": column}
                 yield "homerd_sipcapture_truncated_total", cut, count
@@ -160,7 +162,7 @@ class Stores:
         """Each database of these capture modes, or of all, to be exported from."""
         for name in names:
             self._mode(name)
-        first: dict[Address, CaptureMode] = {}
+        first: dict[AnyAddress, CaptureMode] = {}
         for mode in self.modes:
             # What has no tables is no fault unless it is asked for.
             if mode.name in names or (not names and has_tables(address_of(mode))):
@@ -170,7 +172,7 @@ class Stores:
     def refill(self, name: str) -> Refill:
         """What brings archived rows into the database of a capture mode."""
         mode = self._mode(name)
-        return Refill(self._tables(mode), lambda layout: self._sink(mode, [layout]), self._columns)
+        return Refill(self._tables(mode), lambda layout: self._sink(mode, [layout]), self._layouts)
 
     def _mode(self, name: str) -> CaptureMode:
         for mode in self.modes:
@@ -184,6 +186,9 @@ class Stores:
 
     def _sink(self, mode: CaptureMode, layouts: Sequence[Sequence[Column]] = ()) -> Any:
         address = address_of(mode)
+        name = MODULE if mode.name == DEFAULT_MODE else f"{MODULE}.{mode.name}"
+        if isinstance(address, FileAddress):
+            return FlatSink(name, address, self._layouts, source=parameter_of(mode))
         options: dict[str, Any] = {}
         if address.store == SQLITE:
             options["shrinks"] = self.shrinks
@@ -191,7 +196,7 @@ class Stores:
             options["steps"] = self.steps
         return sink_for(
             address,
-            MODULE if mode.name == DEFAULT_MODE else f"{MODULE}.{mode.name}",
+            name,
             layouts or self._layouts,
             create_tables=self.create_tables,
             source=parameter_of(mode),
@@ -204,13 +209,13 @@ class Stores:
             return sink
         return ArchivingKeeper(sink, self._tables(mode), Archive(Path(self.archive)))
 
-    def _keepers(self) -> dict[Address, Callable[[], Any]]:
-        found: dict[Address, Callable[[], Any]] = {}
+    def _keepers(self) -> dict[AnyAddress, Callable[[], Any]]:
+        found: dict[AnyAddress, Callable[[], Any]] = {}
         for mode in self.modes:
             found.setdefault(address_of(mode), lambda mode=mode: self._keeper(mode))
         return found
 
-    def _needed(self, address: Address, times: Sequence[int]) -> Iterator[tuple[str, int]]:
+    def _needed(self, address: AnyAddress, times: Sequence[int]) -> Iterator[tuple[str, int]]:
         """Tables of a store at these times, as far as the script has used their names."""
         sink = self.sinks[address]
         templates = {name.template for where, name in list(self._used) if where is sink}
@@ -239,10 +244,10 @@ def known_families(days: Mapping[str, int], named: Container[str]) -> Callable[[
     return is_known
 
 
-def address_of(mode: CaptureMode) -> Address:
-    """The mode's database."""
+def address_of(mode: CaptureMode) -> AnyAddress:
+    """The mode's database, or folder of files."""
     try:
-        return Address.of(store_of_url(mode.db_url))
+        return address_in(store_of_url(mode.db_url))
     except ValueError as error:
         raise ConfigError(f"{parameter_of(mode)}: {error}") from None
 

@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -38,7 +38,6 @@ CHUNK_ROWS, CHUNK_BYTES = 2000, 8 << 20
 REMEMBERED = 100_000
 BUSY = "another import writes to it now"
 
-_KNOWN = {column.key: column for column in (*_homer7.COLUMNS, *REPORT_COLUMNS, *SIP_COLUMNS)}
 _SEVEN = [column.key for column in _homer7.COLUMNS]
 
 
@@ -78,18 +77,18 @@ class Imported:
 class Refill:
     """Brings the rows of one file into a store.
 
-    make_sink: gives a sink for a layout.  renamed: names the operator gave to columns, by key.
+    make_sink: gives a sink for a layout.  layouts: the columns as the operator named them.
     """
 
     def __init__(
         self,
         tables: StoreTables,
         make_sink: Callable[[Sequence[Column]], Any],
-        renamed: Mapping[str, str],
+        layouts: Iterable[Iterable[Column]],
     ) -> None:
         self.tables = tables
         self._make_sink = make_sink
-        self._renamed = renamed
+        self._known = {column.key: column for layout in layouts for column in layout}
 
     def run(
         self,
@@ -140,12 +139,12 @@ class Refill:
         keys = {column.key for column in layout}
         usual = SIP_COLUMNS if {"callid", "cseq"} <= keys else REPORT_COLUMNS
         named = {column.key for column in usual}
-        whole = [each._replace(renamed=self._renamed.get(each.key, "")) for each in usual]
+        whole = [self._known[each.key] for each in usual]
         return [*whole, *(column for column in layout if column.key not in named)]
 
     def _column(self, key: str, column: ArchiveColumn) -> Column:
-        if key in _KNOWN:
-            return _KNOWN[key]._replace(renamed=self._renamed.get(key, ""))
+        if key in self._known:
+            return self._known[key]
         return Column(key, INTEGER if column.kind == "integer" else TEXT, renamed=column.name)
 
 

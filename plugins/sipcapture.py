@@ -101,7 +101,7 @@ class SipCapture(Plugin):
     db_url = ModParam(
         str,
         "sqlite://homerd.db",
-        help="where rows are stored: sqlite://PATH, postgres://…, mysql://…",
+        help="where rows are stored: sqlite://PATH, postgres://…, mysql://…, file:FOLDER",
     )
     table_name = ModParam(
         Tables, ("sip_capture",), help="table of sip_capture() without one; several by |"
