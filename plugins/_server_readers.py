@@ -12,7 +12,7 @@ from typing import Any
 
 from homerd_plugins._homer5 import Column
 from homerd_plugins._reader import Key, Reader, Table
-from homerd_plugins._stored import MICROS, Cells, Homer5Table, Homer7Table
+from homerd_plugins._stored import MICROS, Cells, Homer7Table, micros_of
 from homerd_plugins._stores import Address
 
 ANSWER_SECONDS, HANG_SECONDS = 60.0, 5.0
@@ -20,6 +20,7 @@ NO_SUCH_TABLE = 1146
 
 # How far back the newest rows are looked for, as long as there are not enough of them.
 WINDOWS = (8, 64, 512, 4096, 32768)
+OF_A_CALL = ("callid", "callid_aleg", "correlation_id")
 
 _HOMER7_SIP = re.compile(r"hep_proto_1_[a-z0-9]+", re.A)
 
@@ -61,12 +62,12 @@ class ServerReader(Reader):
         until: int | None,
         limit: int,
     ) -> list[Cells]:
-        """Without keys, the newest rows are looked for in more and more of the table.
+        """The newest rows are looked for in more and more of the table, until there are enough.
 
-        Not all servers' tables can be read backwards by time: a BRIN cannot, and `date` alone does
-        not tell which of a second's messages is the newest.
+        A BRIN cannot be read backwards by time, `date` alone does not tell which of a second's
+        messages is the newest, and a number that half of all calls go to has too many rows to sort.
         """
-        if not keys and not table.is_exact and table.time is not None:
+        if self.is_walked(table, keys):
             last = self._last(table)
             if last is not None:
                 last = last if until is None else min(last, until)
@@ -79,12 +80,22 @@ class ServerReader(Reader):
                         return found
         return super()._search(table, keys, since, until, limit)
 
-    def _last(self, table: Homer5Table) -> int | None:
-        """The time of the row that came last, found by its number."""
-        micros, number = self.expression(table, "micro_ts"), self.quoted(table.id)
+    def is_walked(self, table: Table, keys: Sequence[Key]) -> bool:
+        """Whether the newest rows are not found at once: of a call there are but a few."""
+        is_of_call = any(part in OF_A_CALL and not is_begin for part, _, is_begin in keys)
+        return table.time is not None and not is_of_call and bool(keys or not table.is_exact)
+
+    def _last(self, table: Table) -> int | None:
+        """The time of the row that came last."""
+        if isinstance(table, Homer7Table):
+            order, time = "create_date", "create_date"
+        else:
+            order, time = self.quoted(table.id), self.expression(table, "micro_ts")
         name = self.quoted(table.name)
-        rows = self.run(f"SELECT {micros} FROM {name} ORDER BY {number} DESC LIMIT 1")
-        return rows[0][0] if rows else None
+        rows = self.run(f"SELECT {time} FROM {name} ORDER BY {order} DESC LIMIT 1")
+        if not rows or rows[0][0] is None:
+            return None
+        return micros_of(rows[0][0]) if table.is_exact else int(rows[0][0])
 
 
 class PostgresReader(ServerReader):
