@@ -19,6 +19,7 @@ from homerd.lang.diagnostics import CODES
 from homerd.manual import pages
 from homerd.manual.words import signature
 from homerd.plugin import declare, hookspecs
+from homerd.plugin.registry import Registry
 
 ROOT = Path(__file__).parent.parent
 PLUGINS = (ROOT / "docs/plugins.md").read_text()
@@ -67,6 +68,36 @@ def test_the_module_of_the_manual_adds_its_function_to_the_language(tmp_path):
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_module_of_the_manual_is_the_example():
+    shown = examples(PLUGINS, "python")[0]
+    assert shown == (ROOT / "examples/webhook-plugin/src/homerd_webhook.py").read_text()
+
+
+def test_the_tests_of_the_manual_pass(tmp_path):
+    blocks = examples(PLUGINS, "python")
+    (tmp_path / "homerd_webhook.py").write_text(blocks[0])
+    (tmp_path / "test_webhook.py").write_text(next(text for text in blocks if "def test_" in text))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_other_modules_of_the_manual_load(tmp_path):
+    head = "from homerd.api import *\n\n"
+    others = [text for text in examples(PLUGINS, "python") if text.startswith("class ")]
+    for number, text in enumerate(others):
+        (tmp_path / f"m{number}.py").write_text(head + text)
+        registry = Registry()
+        registry.paths = [tmp_path]
+        assert registry.load(f"m{number}") is not None
+    assert others
 
 
 # -- the pages made from declarations

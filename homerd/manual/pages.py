@@ -185,10 +185,11 @@ def _options_page() -> str:
     text = f"{MADE}# Options of the commands\n\n[Commands](commands.md) tells what they are for.\n"
     for name, meaning in COMMANDS.items():
         text += f"\n## homerd {name}\n\n{upper(meaning)}.\n"
-        if util.find_spec(f"homerd.commands.{name}") is None:
+        module = f"homerd.commands.{name.replace('-', '_')}"
+        if util.find_spec(module) is None:
             continue
         commands = argparse.ArgumentParser(prog="homerd").add_subparsers()
-        importlib.import_module(f"homerd.commands.{name}").add_parser(commands)
+        importlib.import_module(module).add_parser(commands)
         text += f"\n| | |\n| --- | --- |\n{''.join(_option_rows(commands.choices[name]))}"
     return text
 
