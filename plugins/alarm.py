@@ -44,6 +44,7 @@ from homerd_plugins._alarm_state import Alarm, Change, Subject
 from homerd_plugins._homer5 import is_table_name
 from homerd_plugins._notify import Target
 from homerd_plugins._stores import Address, sink_for, without_password
+from homerd_plugins._upkeep import Kept, Upkeep
 
 log = logging.getLogger("homerd.alarm")
 
@@ -103,6 +104,9 @@ class AlarmModule(Plugin):
         TableName, "alarm_evidence", help="table of the packets that raised them; empty: none"
     )
     create_tables = ModParam(int, 1, help="0: missing tables are not made")
+    keep_days = ModParam(
+        int, 0, help="days that rows are kept, looked at each hour; 0 for good, Homer 5 has 10"
+    )
     node = ModParam(str, "", help="this server's name in events; that of the machine when empty")
     evidence_memory = ModParam(
         int, 64, reloadable=True, help="most MiB of packets that are kept for evidence"
@@ -118,6 +122,7 @@ class AlarmModule(Plugin):
         self._worker: Worker | None = None
         self._state: RunState | None = None
         self._store: BatchSink | None = None
+        self._upkeep: Upkeep | None = None
         self._targets: dict[str, BatchSink] = {}
         self._events: frozenset[str] = frozenset()
         self._untold: list[Change] = []
@@ -161,6 +166,10 @@ class AlarmModule(Plugin):
             raise ConfigError(
                 f'modparam("alarm", "evidence_memory", {self.evidence_memory}):'
                 " expected MiB, 0 or more"
+            )
+        if self.keep_days < 0:
+            raise ConfigError(
+                f'modparam("alarm", "keep_days", {self.keep_days}): expected days, 0 or more'
             )
         self.budget.limit = self.evidence_memory << 20
         now = self._now()
@@ -231,6 +240,10 @@ class AlarmModule(Plugin):
                 subject.first_at = now
         if self.db_url:
             self._store = worker.add_sink(self._made_store())
+            if self.keep_days and worker.deliver:
+                days = {name: self.keep_days for name in (self.table, self.evidence_table) if name}
+                self._upkeep = Upkeep([self._made_store], Kept(days), lambda place, times: ())
+                self._upkeep.start()
         for target in self.target:
             self._targets[target.name] = worker.add_sink(target.sink())
         worker.every(1.0, self.look)
@@ -239,6 +252,8 @@ class AlarmModule(Plugin):
     def shutdown(self, worker: Worker) -> None:
         """Tell what was raised since the last look."""
         self._tell_untold()
+        if self._upkeep is not None:
+            self._upkeep.stop()
 
     def _made_store(self) -> BatchSink:
         source = f'modparam("alarm", "db_url", "{without_password(self.db_url)}")'

@@ -292,3 +292,22 @@ def test_another_target_needs_a_restart(daemon):
         'modparam("alarm", "target", "x=>http://127.0.0.1:1/")\n' + DEFINED + COUNT
     )
     assert (outcome.result, outcome.diagnostics[0].code) == ("refused", "E408")
+
+
+def test_rows_go_when_their_days_are_over(daemon, store):
+    url, query = store
+    lines = f'modparam("alarm", "db_url", "{url}")\n' + DEFINED + COUNT
+    run = daemon(lines)
+    run.send(3)
+    run.wait(2)
+    run.worker.stop(5)
+    query("UPDATE alarm_evidence SET create_date = '2020-01-01 00:00:00'")
+    run = daemon('modparam("alarm", "keep_days", 10)\n' + lines)
+    until = time.monotonic() + 20
+    while rows_of(query, "alarm_evidence") and time.monotonic() < until:
+        pass
+    assert (rows_of(query, "alarm_data"), rows_of(query, "alarm_evidence")) == (1, 0)
+
+
+def rows_of(query, table):
+    return query(f"SELECT count(*) FROM {table}")[0][0]
