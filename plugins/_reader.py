@@ -180,7 +180,7 @@ class Reader:
     def selected(self, table: Table) -> str:
         """What `table.cells` reads."""
         if isinstance(table, Homer7Table):
-            return "id, create_date, protocol_header, data_header, raw"
+            return "id, create_date, sid, protocol_header, data_header, raw"
         parts = (self.expression(table, part) for part in READ)
         return ", ".join([self.quoted(table.id), *(part or "NULL" for part in parts)])
 

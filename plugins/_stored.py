@@ -122,12 +122,14 @@ class Homer7Table:
 
     def expression(self, key: str) -> str:
         """Where a part is, in SQL."""
+        if key == "callid":
+            return "sid"
         column = "protocol_header" if key == "correlation_id" else "data_header"
         return f"{column}->>'{key}'"
 
     def cells(self, row: Sequence[Any]) -> Cells:
-        """A message of id, create_date, protocol_header, data_header and raw."""
-        at, created, envelope, header, raw = row
+        """A message of id, create_date, sid, protocol_header, data_header and raw."""
+        at, created, sid, envelope, header, raw = row
         envelope = envelope if isinstance(envelope, dict) else {}
         header = header if isinstance(header, dict) else {}
         raw = message(raw)
@@ -143,6 +145,7 @@ class Homer7Table:
             "source_port": number(envelope.get("srcPort")),
             "destination_ip": text(envelope.get("dstIp")),
             "destination_port": number(envelope.get("dstPort")),
+            "callid": cells["callid"] or text(sid),
             "correlation_id": text(envelope.get("correlation_id")),
             "node": text(envelope.get("captureId")),
             "protocol": PROTOCOLS.get(number(envelope.get("protocol")), ""),
