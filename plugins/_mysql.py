@@ -1,7 +1,8 @@
 """Rows of Homer 5 into MariaDB and MySQL, by INSERTs of many rows.
 
-LOAD DATA LOCAL would save 5 µs of a row's 40, and would let whoever answers in the server's place
-read any file here: PyMySQL sends the file that the answer names.
+LOAD DATA LOCAL is no cheaper: in turns, 5,000 rows each on a busy machine, the server took 68 to
+84 µs a row where INSERT takes 54 to 72; here both are the same.  It would also let whoever answers
+in the server's place read any file: PyMySQL sends the one that the answer names.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ Record = tuple[str, int, Row]
 BATCH_SIZE = 5000
 QUEUE_LIMIT = 100_000
 CONNECT_SECONDS = 5.0
+# A try costs a server that is back one connection; with a full spool, waiting costs records.
+LAST_DELAY = 5.0
 # A server that takes connections and answers nothing is given up on after this long.
 ANSWER_SECONDS = 60.0
 
@@ -126,7 +128,13 @@ class ServerSink(BatchSink):
         queue_limit: int = QUEUE_LIMIT,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
-        super().__init__(name, batch_size=batch_size, batch_age=batch_age, queue_limit=queue_limit)
+        super().__init__(
+            name,
+            batch_size=batch_size,
+            batch_age=batch_age,
+            queue_limit=queue_limit,
+            last_delay=LAST_DELAY,
+        )
         self.layouts = [tuple(layout) for layout in layouts]
         self.record_format = format_of(self.layouts)
         self.create_tables = create_tables
