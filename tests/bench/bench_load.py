@@ -76,7 +76,7 @@ def measure(store: str, rate: int, count: int, folder: Path) -> bool:
             daemon.measure()
             own, servers = daemon.cpu_seconds - before, server.cpu_seconds() - server_before
             ((rows,),) = server.rows_as_root(f"SELECT count(*) FROM {TABLE}", DATABASE)
-            scale = 100_000 / count
+            scale = 100_000 / max(rows, 1)
             print(
                 f"{store}: {count:,} sent in {lasted:.1f} s ({count / lasted:,.0f}/s), {rows:,} rows,"
                 f" kernel drops {status['kernel_drops']}, lost {sink_of(status)['lost'] or 0}\n"
