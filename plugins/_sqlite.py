@@ -127,8 +127,8 @@ class SqliteSink(BatchSink):
             self._look(connection)
         except sqlite3.Error as error:
             connection.close()
-            if _code(error) in _BUSY:
-                raise RetryLater(f"{self.path}: {error}") from error
+            if _code(error) in _PASSING:
+                raise RetryLater(f"{self.source}: {error}") from error
             raise ConfigError(f"{self.source}: cannot use the database: {error}") from error
         self._connection = connection
 
@@ -152,7 +152,7 @@ class SqliteSink(BatchSink):
         except (sqlite3.Error, *_UNBINDABLE) as error:
             self._undo(connection)
             if _is_of_the_store(error):
-                raise RetryLater(f"{self.path}: {error}") from error
+                raise RetryLater(f"{self.source}: {error}") from error
             raise Rejected(self._find_refused(batch), f"{self.path}: {error}") from error
         if refused:
             self._undo(connection)
@@ -206,7 +206,7 @@ class SqliteSink(BatchSink):
                     connection.execute(f"DELETE FROM {name} WHERE {where}", (before,))
                     return
         except sqlite3.Error as error:
-            raise RetryLater(f"{self.path}: {error}") from error
+            raise RetryLater(f"{self.source}: {error}") from error
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each table: its part of what is used of the file, by its number of rows."""
@@ -220,7 +220,7 @@ class SqliteSink(BatchSink):
                     query = f"SELECT max(rowid) - min(rowid) + 1 FROM {_quoted(name)}"
                     rows[name] = connection.execute(query).fetchone()[0] or 0
         except sqlite3.Error as error:
-            raise RetryLater(f"{self.path}: {error}") from error
+            raise RetryLater(f"{self.source}: {error}") from error
         share = used * self._pragma("page_size") / max(1, sum(rows.values()))
         return {name: round(count * share) for name, count in rows.items()}
 
@@ -239,7 +239,7 @@ class SqliteSink(BatchSink):
                 if self._pragma("freelist_count") >= free:
                     return
         except sqlite3.Error as error:
-            raise RetryLater(f"{self.path}: {error}") from error
+            raise RetryLater(f"{self.source}: {error}") from error
 
     def _pragma(self, name: str) -> int:
         assert self._connection is not None
@@ -376,11 +376,11 @@ class SqliteSink(BatchSink):
                 except (sqlite3.Error, _NoTableError, *_UNBINDABLE):
                     refused.append(index)
         except sqlite3.Error as error:
-            raise RetryLater(f"{self.path}: {error}") from error
+            raise RetryLater(f"{self.source}: {error}") from error
         finally:
             self._undo(connection)
         if not refused:
-            raise RetryLater(f"{self.path}: refused the rows together, took them one by one")
+            raise RetryLater(f"{self.source}: refused the rows together, took them one by one")
         return refused
 
 
@@ -487,7 +487,14 @@ def _is_of_the_store(error: Exception) -> bool:
 
 # What a value may be that no column takes: an integer of more than 64 bits, text that is no UTF-8.
 _UNBINDABLE = (OverflowError, UnicodeError)
-_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+# What may be over without the operator: a full disk is no reason not to start and to spool.
+_PASSING = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_NOMEM,
+)
 _ROWS_AT_FAULT = (
     sqlite3.SQLITE_ERROR,
     sqlite3.SQLITE_TOOBIG,
