@@ -215,8 +215,8 @@ def _archived(
         mark.first,
         mark.last,
     )
-    rows = tables.rows(table, condition, columns)
-    entry = archive.write(head, rows, replaces, counted(mark.rows))
+    with contextlib.closing(tables.rows(table, condition, columns)) as rows:
+        entry = archive.write(head, rows, replaces, counted(mark.rows))
     return Exported(WRITTEN, mark.rows, entry)
 
 

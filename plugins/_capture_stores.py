@@ -167,7 +167,7 @@ class Stores:
             # What has no tables is no fault unless it is asked for.
             if mode.name in names or (not names and has_tables(address_of(mode))):
                 first.setdefault(address_of(mode), mode)
-        return [Exporter(self._tables(mode)) for mode in first.values()]
+        return [Exporter(self._tables(mode)) for mode in first.values() or self.modes[:1]]
 
     def refill(self, name: str) -> Refill:
         """What brings archived rows into the database of a capture mode."""
