@@ -37,6 +37,7 @@ BLOCKS, BLOCK_WINDOW_SECONDS = 3, 600.0
 MOST_TEXT = 500
 
 WORD, FLOOD, SINK, BLOCKED, TIMER = "word", "flood", "sink", "blocked", "timer"
+LOG = "log"
 _PER_PACKET = frozenset({WORD, FLOOD, SINK})
 
 
@@ -181,6 +182,14 @@ class Containment:
         if what in _PER_PACKET and packets - before > (budget - 1) * FAILS_ONE_IN:
             return
         self.cut_off(name, f"{budget} errors in {now - began:.0f} s")
+
+    def line_left_out(self, logger: str) -> None:
+        """A module logs more than is printed."""
+        name = self._of_module(logger)
+        if name:
+            faults = self.faults.setdefault(name, Faults())
+            faults.counts[LOG] += 1
+            faults.last = faults.last or "it logs more lines than are printed"
 
     def blocks(self, name: str, told: str) -> None:
         """Note that a module kept the loop waiting; safe in a signal handler, see `settle`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 NAMES = {
     -5: "ALERT",
@@ -17,6 +18,8 @@ NAMES = {
 }
 NOTICE = 25
 _NUMBERS = {-5: 60, -4: 55, -3: 50, -2: 50, -1: 40, 0: 30, 1: NOTICE, 2: 20, 3: 10}
+
+MOST_LINES = 100  # a second, of a package that logs for itself
 
 script_log = logging.getLogger("homerd.script")
 
@@ -35,6 +38,44 @@ class Formatter(logging.Formatter):
         if record.name == script_log.name:
             return f"{record.asctime} {record.levelname} <script>: {record.message}"
         return super().formatMessage(record)
+
+
+class Limit(logging.Filter):
+    """Lines of loggers that are not homerd's own: so many a second of each package.
+
+    left_out: told the logger's name of each line above that.
+    """
+
+    def __init__(self, left_out: Callable[[str], None]) -> None:
+        super().__init__()
+        self._left_out = left_out
+        self._lines: dict[str, tuple[int, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is printed."""
+        package = record.name.partition(".")[0]
+        second = int(record.created)
+        last, lines = self._lines.get(package, (second, 0))
+        if last != second:
+            if lines > MOST_LINES:
+                record.msg = (
+                    f"{record.getMessage()} ({lines - MOST_LINES} lines before it left out)"
+                )
+                record.args = ()
+            lines = 0
+        self._lines[package] = (second, lines + 1)
+        if lines < MOST_LINES:
+            return True
+        self._left_out(record.name)
+        return False
+
+
+def limit_others(left_out: Callable[[str], None]) -> None:
+    """Print what modules log for themselves, warnings and above, in our form, and not too much."""
+    others = logging.lastResort
+    if others is not None:
+        others.setFormatter(Formatter())
+        others.filters[:] = [Limit(left_out)]
 
 
 def name(level: int) -> str:

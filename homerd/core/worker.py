@@ -19,7 +19,7 @@ from homerd.core.containment import TIMER, Containment
 from homerd.core.control import ControlSocket
 from homerd.core.endpoint import Endpoint, health
 from homerd.core.engine import Engine
-from homerd.core.log import NOTICE, script_line
+from homerd.core.log import NOTICE, limit_others, script_line
 from homerd.core.params import Change, ParamsInUse, tell_outline
 from homerd.core.program import entry_of
 from homerd.core.reload import Reloads
@@ -337,6 +337,7 @@ class Worker:
     ) -> None:
         """Receive until SIGTERM or SIGINT; what was received until then is written."""
         self.open(listen)
+        limit_others(self.containment.line_left_out)
         try:
             if control is not None:
                 control.bind()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from homerd.core.program import load
-from homerd.core.worker import Worker
+from homerd import testing
 from homerd.errors import ScriptErrors
 from homerd.wire.hep import Frame
 
@@ -48,31 +46,30 @@ MODULES = ("kex", "pv", "xlog", "sl", "textops", "siputils", "avpops", "htable")
 
 
 class Runner:
-    """A worker over one script; `lines` is what it logged, `effects` what it emitted."""
+    """A script that runs; `lines` is what it logged last, `effects` what it emitted."""
 
     def __init__(self, text: str, modules: tuple[str, ...]) -> None:
         head = "".join(f'loadmodule "{name}.so"\n' for name in modules)
-        self.program = load(Path("test.cfg"), text=head + "debug=2\n" + text)
-        self.lines: list[str] = []
+        self.run = testing.Script(head + "debug=2\n" + text, clock=None)
+        self.worker = self.run.worker
+        self.program = self.worker.program
         self.effects: list[object] = []
-        self.worker = Worker(
-            self.program,
-            deliver=False,
-            log=lambda level, line: self.lines.append(line.rstrip("\n")),
-        )
-        self.worker.start()
+
+    @property
+    def lines(self) -> list[str]:
+        return self.run.lines
 
     def feed(self, message: str | bytes, version: int = 0) -> list[str]:
         """Route one message; gives the lines this one logged."""
         payload = message if isinstance(message, bytes) else message.encode()
-        self.lines.clear()
+        self.run.log.clear()
         frame = Frame(
             version, 2, 17, b"\x0a\0\0\1", b"\x0a\0\0\2", 5060, 5061, 0, 0, 1, payload=payload
         )
-        packet, failure = self.worker.engine.feed(frame)
-        assert not isinstance(failure, Exception), failure
-        self.effects += [record for _, record in packet.effects]
-        return list(self.lines)
+        outcome = self.run.feed(frame)
+        assert outcome.ended != "error", outcome.error
+        self.effects += outcome.records
+        return outcome.lines
 
 
 @pytest.fixture
