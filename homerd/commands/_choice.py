@@ -92,7 +92,13 @@ def _readers(options: argparse.Namespace) -> list[Reader]:
     plugin = load(options.file, defines=options.define).registry.plugin("sipcapture")
     if plugin is None:
         raise ConfigError(f"{options.file}: loads no sipcapture: --db PATH names the database")
-    return list(plugin.stored())
+    readers = list(plugin.stored())
+    if not readers:
+        raise ConfigError(
+            f"{options.file}: stores in files alone, which are not searched:"
+            " --db PATH names a database"
+        )
+    return readers
 
 
 def moment(text: str, now: datetime | None = None) -> int:

@@ -228,6 +228,17 @@ def test_faults_of_the_input_are_one_line(search, tmp_path):
     )
 
 
+def test_stores_that_are_no_databases_are_left_out(search, database, tmp_path):
+    script = tmp_path / "homer.cfg"
+    files = f'loadmodule "sipcapture"\nmodparam("sipcapture", "db_url", "file:{tmp_path}")\n'
+    mode = f'modparam("sipcapture", "capture_mode", "m=>db_url=sqlite://{database};table_name=t;mt_mode=rand")\n'
+    script.write_text(f"{files}{mode}request_route {{ drop; }}\n")
+    assert search("-f", str(script), "--call-id", "c2", "--json", db=None)[0::2] == (0, "")
+    script.write_text(f"{files}request_route {{ drop; }}\n")
+    told = "stores in files alone, which are not searched: --db PATH names a database"
+    assert search("-f", str(script), db=None) == (1, "", f"homerd: {script}: {told}\n")
+
+
 @pytest.mark.parametrize("arguments", [["--since", "yesterday"], ["--limit", "0"]])
 def test_faults_of_the_arguments(search, arguments):
     status, out, errors = search(*arguments)
