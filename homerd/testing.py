@@ -157,6 +157,7 @@ class Script:
     text: the script, or the path of one.  plugins: classes (or functions that make a plugin, or
     plugins) for its `loadmodule` lines; others are found as always.  clock: what time it is when
     it starts, UTC; None for the time of day, which then goes on by itself.
+    log, lines: what was logged so far, start and timers included, with and without levels.
     deliver: sinks are started, and records written to their stores.  spool: a folder for what they
     keep meanwhile; None for no spool.  define: switches, as `homerd check -A` takes them.
 
@@ -173,6 +174,7 @@ class Script:
         define: Sequence[str] = (),
     ) -> None:
         self.log: list[tuple[str, str]] = []
+        self.lines: list[str] = []
         program = _load(text, plugins, define)
         start = None if clock is None else _seconds(clock)
         self.worker: Worker = _Worker(
@@ -235,11 +237,6 @@ class Script:
         """Seconds since 1970 by the script's clock."""
         return self.worker.now()
 
-    @property
-    def lines(self) -> list[str]:
-        """What was logged so far, start and timers included, without levels."""
-        return [text for _, text in self.log]
-
     def var(self, name: str) -> str | int:
         """`$var(name)`, 0 when it was never set."""
         return self.worker.engine.state.variables[name]
@@ -283,7 +280,9 @@ class Script:
         return Outcome(packet, effects, log, _ended(end), failure.message if failure else "")
 
     def _keep(self, level: int, text: str) -> None:
-        self.log.append((NAMES[min(max(level, -5), 3)], text.removesuffix("\n")))
+        text = text.removesuffix("\n")
+        self.log.append((NAMES[min(max(level, -5), 3)], text))
+        self.lines.append(text)
 
 
 def diagnostics(text: str | Path, *plugins: Made, define: Sequence[str] = ()) -> list[str]:

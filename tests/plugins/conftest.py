@@ -53,16 +53,13 @@ class Runner:
         self.run = testing.Script(head + "debug=2\n" + text, clock=None)
         self.worker = self.run.worker
         self.program = self.worker.program
+        self.lines = self.run.lines
         self.effects: list[object] = []
-
-    @property
-    def lines(self) -> list[str]:
-        return self.run.lines
 
     def feed(self, message: str | bytes, version: int = 0) -> list[str]:
         """Route one message; gives the lines this one logged."""
         payload = message if isinstance(message, bytes) else message.encode()
-        self.run.log.clear()
+        self.lines.clear()
         frame = Frame(
             version, 2, 17, b"\x0a\0\0\1", b"\x0a\0\0\2", 5060, 5061, 0, 0, 1, payload=payload
         )

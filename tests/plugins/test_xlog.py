@@ -68,7 +68,7 @@ def test_xlogl_gives_the_last_line_of_the_call(script, invite):
 
 def test_long_format_gives_the_file_too(script, invite):
     text = 'modparam("xlog", "long_format", 1) request_route { xlogl("a"); }'
-    assert script(text).feed(invite) == ["test.cfg:10:a"]
+    assert script(text).feed(invite) == ["homer.cfg:10:a"]
 
 
 @pytest.mark.parametrize(
