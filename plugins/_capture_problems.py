@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from homerd.api import Outline, Problem
 from homerd_plugins._flatstore import address_in
+from homerd_plugins._homer_app import address_of_homer_app
 from homerd_plugins._stores import POSTGRES, store_of_url, without_password
 from homerd_plugins._tables import HOMER7
 
@@ -57,6 +58,11 @@ def problems(plugin: SipCapture, outline: Outline) -> Iterator[Problem]:
                 parameter="capture_mode",
                 warning=True,
             )
+    if plugin.homer_app_db:
+        try:
+            address_of_homer_app(plugin.homer_app_db)
+        except ValueError as error:
+            yield Problem(f"homer_app_db: {error}", parameter="homer_app_db")
     yield from _stores(plugin)
 
 

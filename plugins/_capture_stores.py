@@ -13,6 +13,7 @@ from homerd_plugins._archive_stores import StoreTables, has_tables, tables_of
 from homerd_plugins._archiving import ArchivingKeeper, Exporter
 from homerd_plugins._flatstore import AnyAddress, FileAddress, FlatSink, address_in
 from homerd_plugins._homer5 import REPORT_COLUMNS, SIP_COLUMNS, Column, is_family
+from homerd_plugins._homer_app import tell_homer_app
 from homerd_plugins._reader import Reader, reader_of
 from homerd_plugins._refilling import Refill
 from homerd_plugins._serversink import ServerSink
@@ -90,15 +91,20 @@ class Stores:
         """Note that the script stores in such tables: they are made ahead."""
         self._used.append((sink, template))
 
-    def start_upkeep(self, kept: Kept) -> None:
-        """Look after tables each hour; SQLite needs it for nothing but retention."""
+    def start_upkeep(self, kept: Kept, homer_app: str = "") -> None:
+        """Look after tables each hour; SQLite needs it for nothing but retention.
+
+        homer_app: the database of homer-app, which is told of the tables.
+        """
         keepers = self._keepers()
-        if kept.days or kept.size or any(address.store != SQLITE for address in keepers):
+        chores = [lambda: tell_homer_app(homer_app)] if homer_app else []
+        if kept.days or kept.size or chores or any(address.store != SQLITE for address in keepers):
             places = list(keepers)
             self._upkeep = Upkeep(
                 list(keepers.values()),
                 kept,
                 lambda place, times: self._needed(places[place], times),
+                chores,
             )
             self._upkeep.start()
 

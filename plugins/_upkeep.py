@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from homerd.api import RetryLater
+from homerd.api import ConfigError, RetryLater
 
 log = logging.getLogger("homerd.upkeep")
 
@@ -259,6 +259,7 @@ class Upkeep:
     keepers: makes one for each store.  tables: those that will be needed, with their layout, by
     the store's place in *keepers*, at a time.  failures: rounds that a store did not let finish.
     dropped: tables, by why.  moved: rows brought from a default partition to their own.
+    chores: what is to be done once; ConfigError puts it off.
     """
 
     def __init__(
@@ -266,6 +267,7 @@ class Upkeep:
         keepers: Sequence[Callable[[], Any]],
         kept: Kept,
         tables: Callable[[int, Sequence[int]], Iterable[tuple[str, int]]],
+        chores: Sequence[Callable[[], object]] = (),
     ) -> None:
         self.failures = 0
         self.dropped: Counter[str] = Counter()
@@ -273,6 +275,8 @@ class Upkeep:
         self._keepers = keepers
         self._kept = kept
         self._tables = tables
+        self._chores = list(chores)
+        self._said = ""
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
 
@@ -288,7 +292,22 @@ class Upkeep:
         waits = 0.0
         while not self._stopped.wait(waits):
             done = [self._round(place) for place in range(len(self._keepers))]
+            done.append(self._do_chores())
             waits = PERIOD_SECONDS if all(done) else AGAIN_SECONDS
+
+    def _do_chores(self) -> bool:
+        """Do what is still to be done; False when some of it is."""
+        while self._chores:
+            try:
+                self._chores[0]()
+            except ConfigError as error:
+                self.failures += 1
+                if str(error) != self._said:  # and not once a minute
+                    self._said = str(error)
+                    log.warning('upkeep put off error="%s"', error)
+                return False
+            del self._chores[0]
+        return True
 
     def _round(self, place: int) -> bool:
         """Look after one store; False when it did not let that finish."""

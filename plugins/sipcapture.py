@@ -123,6 +123,9 @@ class SipCapture(Plugin):
         {},
         help="how long a partition of Homer 7 is: day, hour, 30m, 15m; or by table, TABLE=STEP;…",
     )
+    homer_app_db = ModParam(
+        str, "", help="homer-app's own database, which is told of the tables: postgres://…"
+    )
     capture_mode = ModParam(CaptureMode, many=True, help="a further store and its tables")
     retention = ModParam(
         Retention,
@@ -305,7 +308,7 @@ class SipCapture(Plugin):
             _tell(mode, worker.statistics)
         self._modes = self._opened
         if worker.deliver:
-            self._stores.start_upkeep(self._kept)
+            self._stores.start_upkeep(self._kept, self.homer_app_db)
 
     @hookimpl
     def shutdown(self, worker: Worker) -> None:
