@@ -77,7 +77,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
     listing = actions.add_parser("list", help="what an archive holds")
     _add_json(listing)
-    listing.add_argument("folder", type=Path, metavar="FOLDER")
+    listing.add_argument("folder", type=Path, metavar="FOLDER", help="the archive")
     listing.set_defaults(run=run_list)
 
     verify = actions.add_parser("verify", help="whether files are what was written")

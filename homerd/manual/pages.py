@@ -190,8 +190,22 @@ def _options_page() -> str:
             continue
         commands = argparse.ArgumentParser(prog="homerd").add_subparsers()
         importlib.import_module(module).add_parser(commands)
-        text += f"\n| | |\n| --- | --- |\n{''.join(_option_rows(commands.choices[name]))}"
+        text += _options_of(commands.choices[name])
     return text
+
+
+def _options_of(parser: argparse.ArgumentParser) -> str:
+    """A table of options; of a command with commands of its own, one for each."""
+    text = ""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            told = {each.dest: each.help for each in action._choices_actions}
+            for name, own in action.choices.items():
+                text += f"\n### {parser.prog} {name}\n\n{upper(told[name] or '')}.\n"
+                text += _options_of(own)
+    if text:
+        return text
+    return f"\n| | |\n| --- | --- |\n{''.join(_option_rows(parser))}"
 
 
 def _option_rows(parser: argparse.ArgumentParser) -> Iterator[str]:
