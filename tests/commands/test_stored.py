@@ -169,8 +169,9 @@ def call_ids(found: list[dict[str, Any]]) -> list[str]:
         (["--to", "*", "--limit", "1"], ["n2"]),
     ],
 )
-def test_what_is_found_is_the_same_in_every_store(stored, messages, arguments, found):
-    assert call_ids(messages(stored, "search", *arguments)) == found
+def test_what_is_found_is_the_same_in_every_store(stored, capsys, arguments, found):
+    assert main(["search", "--json", "--db", stored.url, *arguments]) == 0
+    assert call_ids([json.loads(line) for line in capsys.readouterr().out.splitlines()]) == found
 
 
 def test_a_message_is_the_same_from_every_store(stored, messages):
