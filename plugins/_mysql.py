@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from homerd_plugins._stores import Address
 
 SOCKET = "/run/mysqld/mysqld.sock"
-FIRST_TIME, LAST_TIME = "1970-01-01 00:00:01", "2038-01-19 03:14:07"  # of TIMESTAMP
+LAST_TIME = "2038-01-19 03:14:07"  # of TIMESTAMP
 
 BYTES, TEXT = "binary", "utf8mb4"  # what literals of a statement are
 _UTF8 = {"utf8mb4", "utf8mb3", "utf8", "", "binary"}
@@ -262,10 +262,9 @@ class MysqlSink(ServerSink):
 
     def converted(self, column: ServerColumn, cells: Sequence[Any]) -> Sequence[Any]:
         """Times a TIMESTAMP can hold, counted where they are not the packet's."""
-        if column.of == "timestamp" and (max(cells) > LAST_TIME or min(cells) < FIRST_TIME):
-            kept = [max(FIRST_TIME, min(cell, LAST_TIME)) for cell in cells]
-            self.truncated[column.name] += sum(map(str.__ne__, cells, kept))
-            return kept
+        if column.of == "timestamp" and max(cells) > LAST_TIME:
+            self.truncated[column.name] += sum(cell > LAST_TIME for cell in cells)
+            return [min(cell, LAST_TIME) for cell in cells]
         return cells
 
     def about(self, error: Exception) -> str:

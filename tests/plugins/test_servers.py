@@ -159,18 +159,11 @@ def test_other_character_sets_of_mysql_hold_what_they_can(sink, mariadb):
     ]
 
 
-@pytest.mark.parametrize(
-    ("date", "kept"),
-    [
-        ("2106-02-07 06:28:15", "2038-01-19 03:14:07"),
-        ("1970-01-01 00:00:00", "1970-01-01 00:00:01"),  # of an agent that tells no time
-    ],
-)
-def test_a_clock_that_timestamp_cannot_hold_is_cut_and_counted(sink, mariadb, date, kept):
+def test_a_clock_that_timestamp_cannot_hold_is_cut_and_counted(sink, mariadb):
     one = sink(url=mariadb.url("mysql"))
-    one.write([sip_record("t", date=date), sip_record("t")])
+    one.write([sip_record("t", date="2106-02-07 06:28:15"), sip_record("t")])
     found = mariadb.rows("SELECT CAST(date AS char) FROM t ORDER BY id")
-    assert found == [(kept,), ("2026-01-01 00:00:00",)]
+    assert found == [("2038-01-19 03:14:07",), ("2026-01-01 00:00:00",)]
     assert one.truncated == {"date": 1}
 
 
