@@ -218,6 +218,10 @@ class Containment:
         faults.skipped += 1
         return True
 
+    def _blocked(self, name: str) -> bool:
+        faults = self.faults.get(name)
+        return faults is not None and bool(faults.blocks)
+
     def cut_off(self, name: str, why: str) -> None:
         """Leave a module out until `let_in`."""
         faults = self.faults.setdefault(name, Faults())
@@ -286,7 +290,9 @@ class Containment:
     def hooks(self, hook: str, **given: object) -> None:
         """Call a hook of every module that is not left out; what fails is counted."""
         for name, call in self._implementations(hook, given):
-            if self.is_out(name):
+            # What a module has gathered must not be lost, unless it could keep us from ending.
+            ends = hook == "shutdown" and not self._blocked(name)
+            if not ends and self.is_out(name):
                 continue
             try:
                 with self.inside_of(name):

@@ -354,6 +354,16 @@ def test_a_reload_lets_a_module_in_again(script, tmp_path):
     run.stop()
 
 
+def test_a_module_that_is_left_out_is_still_shut_down_unless_it_blocked(script):
+    for blocks, calls in ((False, 1), (True, 0)):
+        run = script("request_route { drop; }")
+        if blocks:
+            run.worker.containment.blocks("bad", "did not return")
+        run.worker.containment.cut_off("bad", "for a test")
+        run.stop()
+        assert run.plugin("bad").calls.count("shutdown") == calls
+
+
 def test_a_reload_that_is_refused_lets_nobody_in(script, tmp_path):
     path = tmp_path / "homer.cfg"
     path.write_text(f"{HEAD}plugin_error_budget=2\nrequest_route {{ fail(); }}")
