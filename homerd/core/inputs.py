@@ -18,14 +18,14 @@ from struct import error as StructError  # noqa: N812
 from typing import IO, Any
 
 from homerd.core import pcap
+from homerd.core.dissect import Dissector
 from homerd.errors import ConfigError, DecodeError
-from homerd.wire import hep, ip
+from homerd.wire import hep
 from homerd.wire.hep import Frame
 from homerd.wire.sip import looks_like_sip
 
 UDP = 17
 DEFAULT_IP, DEFAULT_PORT = "127.0.0.1", 5060
-KEEP_ALIVE = "keep_alive"
 
 _MAX_TEXT = 1 << 20
 _PIECE = 1 << 16
@@ -172,46 +172,17 @@ def _items(stream: _Stream, name: str) -> Iterator[Item]:
 
 
 def _captured(records: Iterator[pcap.Record]) -> Iterator[Item]:
-    """What the UDP datagrams of a capture hold."""
+    """What the frames of a capture hold."""
+    dissector = Dissector()
     try:
         for record in records:
-            try:
-                packet = ip.decode_linktype(record.linktype, record.data)
-                yield _from_udp(packet, record)
-            except DecodeError as error:
-                yield Undecoded(error.reason, error.offset)
+            frames = dissector.feed(*record)
+            if frames:
+                yield from frames
+            else:
+                yield Undecoded(dissector.reason, dissector.offset)
     except pcap.CutOff:
         yield Undecoded("truncated_file")
-
-
-def _from_udp(packet: ip.IpPacket, record: pcap.Record) -> Item:
-    data = packet.payload
-    if hep.is_hep3(data) or data[:2] == hep.GZIP:
-        frame = hep.decode(data)
-    elif data[:1] in (b"\x01", b"\x02"):
-        # One byte is a weak sign: RTP, DNS and others may begin so.  Versions 1 and 2 carry SIP.
-        try:
-            frame = hep.decode(data)
-        except DecodeError:
-            return Undecoded("not_hep")
-        if not looks_like_sip(frame.payload):
-            return Undecoded("not_hep")
-    elif looks_like_sip(data):
-        frame = _bare(
-            data,
-            hep.IPV4 if len(packet.src) == 4 else hep.IPV6,
-            packet.src,
-            packet.dst,
-            packet.src_port,
-            packet.dst_port,
-        )
-        if packet.vlan is not None:
-            frame.extra = {"vlan": packet.vlan}
-    else:
-        return Undecoded("not_hep" if data.strip(b"\r\n\0") else KEEP_ALIVE)
-    if not frame.has_time:
-        frame.seconds, frame.micros = record.seconds, record.micros
-    return frame
 
 
 def _bare(data: bytes, family: int, src: bytes, dst: bytes, src_port: int, dst_port: int) -> Frame:
