@@ -53,14 +53,35 @@ class Shipped:
         self.worker.start()
 
     def feed(
-        self, *payloads, at=1700000000.0, capture_id=7, type=1, src="10.0.0.1", dst="10.0.0.2"
+        self,
+        *payloads,
+        at=1700000000.0,
+        capture_id=7,
+        type=1,
+        src="10.0.0.1",
+        dst="10.0.0.2",
+        node="",
+        correlation="",
     ):
         """Route packets; at: when they were captured, seconds since 1970."""
-        seconds, micros = divmod(round(at * 1_000_000), 1_000_000)
-        ends = [ip_address(address).packed for address in (src, dst)]
         for payload in payloads:
-            frame = Frame(3, 2, 17, *ends, 5060, 5060, seconds, micros, type, payload=payload)
+            frame = Frame(
+                version=3,
+                family=2 if "." in src else 10,
+                protocol=17,
+                src=ip_address(src).packed,
+                dst=ip_address(dst).packed,
+                src_port=5060,
+                dst_port=5060,
+                seconds=int(at),
+                micros=round(at % 1 * 1_000_000),
+                payload_type=type,
+                payload=payload,
+            )
             frame.capture_id = capture_id
+            if node:
+                frame.extra = {"node_name": node}
+            frame.correlation_id = correlation or None
             packet, failure = self.worker.engine.feed(frame)
             assert not isinstance(failure, Exception), failure
             self._keep(packet)

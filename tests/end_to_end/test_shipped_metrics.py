@@ -16,7 +16,7 @@ GEO = "DO_METRIC_GEO"  # needs a database to start
 
 
 def test_there_are_blocks():
-    assert len(BLOCKS) == 9
+    assert len(BLOCKS) == 11
 
 
 @pytest.mark.parametrize("store", [(), *((name,) for name in STORES), STORES], ids="+".join)
