@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import pytest
@@ -40,6 +41,17 @@ def spool_folder(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("spool")
     monkeypatch.setenv("HOMERD_SPOOL", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def own_log():
+    """What a command did to the log is undone: the standard error it writes to is one test's."""
+    root = logging.getLogger("homerd")
+    handlers, level, propagate = root.handlers[:], root.level, root.propagate
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    root.propagate = propagate
 
 
 # No example has a deadline, as machines differ; where the outcome decides what lands, the examples
