@@ -67,6 +67,11 @@ _OF_PLUGIN = (
     ),
 )
 MOST_SAMPLES = 50_000  # of one module; what Prometheus should not be given
+# Tables are named by the packets' time, and agents' clocks say anything: the first so many members
+# of one metric have a series of their own.
+MOST_MEMBERS = 10_000
+OTHER = "other"
+
 _Table = Iterable[tuple[str, str, str, str]]
 
 
@@ -142,5 +147,9 @@ def _samples(
         if not label:
             yield Sample(name, labels, value, help)
             continue
-        for member, count in list(value.items()):
+        members = list(value.items())
+        for member, count in members[:MOST_MEMBERS]:
             yield Sample(name, {**labels, label: member}, count, help)
+        if len(members) > MOST_MEMBERS:
+            rest = sum(count for _, count in members[MOST_MEMBERS:])
+            yield Sample(name, {**labels, label: OTHER}, rest, help)

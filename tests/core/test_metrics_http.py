@@ -204,6 +204,18 @@ def test_prometheus_own_tool_finds_nothing_wrong_with_the_page():
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
+def test_beyond_so_many_tables_they_are_told_together(worker_for, monkeypatch):
+    monkeypatch.setattr(telemetry, "MOST_MEMBERS", 2)
+    worker = worker_for("request_route { drop; }")
+    worker.engine.not_stored.update({"a": 1, "b": 2, "c": 3, "d": 4})
+    told = [line for line in lines_of(worker) if line.startswith("homerd_not_stored_total")]
+    assert told == [
+        'homerd_not_stored_total{line="a"} 1',
+        'homerd_not_stored_total{line="b"} 2',
+        'homerd_not_stored_total{line="other"} 7',
+    ]
+
+
 # -- the server
 
 
