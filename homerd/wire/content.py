@@ -1,0 +1,169 @@
+"""What one direction of a TCP connection carries, told by its first bytes.
+
+SIP and HEP version 3 are read; TLS, and what never gives a message, is counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Protocol
+
+from homerd.wire import hep
+from homerd.wire.sipstream import SipFramer
+
+REASONS = ("hep", "hep_frame", "not_sip", "tls")
+
+_HEP_MAGICS = (b"HEP3", b"EEP3", b"EEP1")
+_TLS_TYPES = range(0x14, 0x18)  # of records: change cipher, alert, handshake, data
+
+
+class Framer(Protocol):
+    """Cuts a stream into messages."""
+
+    @property
+    def pending(self) -> int:
+        """How many bytes are kept."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a message is lost when the stream ends here."""
+
+    @property
+    def skipped(self) -> int:
+        """Bytes that were no message, since the last one."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes; give the messages that are now whole."""
+
+    def lose(self) -> None:
+        """Bytes are missing here: give up what is unfinished and look for the next message."""
+
+
+class Content:
+    """Takes the bytes of one direction in their order and gives its messages.
+
+    limit: bytes of a message.  mid_stream: what came before was not seen.
+    take_hep: whether HEP is opened; it is counted otherwise.
+    """
+
+    __slots__ = (
+        "_framer",
+        "_fruitful",
+        "_head",
+        "_ignored",
+        "_limit",
+        "_mid_stream",
+        "_take_hep",
+        "counts",
+    )
+
+    def __init__(self, counts: Counter[str], limit: int, mid_stream: bool, take_hep: bool) -> None:
+        self.counts = counts
+        self._limit = limit
+        self._mid_stream = mid_stream
+        self._take_hep = take_hep
+        self._head = b""  # while it does not tell yet
+        self._framer: Framer | None = None
+        self._fruitful = False
+        self._ignored = ""  # why the rest is not looked at
+
+    @property
+    def pending(self) -> int:
+        """How many bytes are kept."""
+        return len(self._head) + (self._framer.pending if self._framer else 0)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a message is lost when the stream ends here."""
+        return self._framer.unfinished if self._framer else bool(self._head)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes; give the messages that are now whole, SIP or HEP frames."""
+        framer = self._framer
+        if framer is None:
+            if not self._ignored:
+                data, self._head = self._head + data, b""
+                framer = self._framer = self._choose(data)
+            if framer is None:
+                if self._ignored:
+                    self.counts[self._ignored] += 1
+                else:
+                    self._head = data
+                return []
+        messages = framer.feed(data)
+        if messages:
+            self._fruitful = True
+        elif not self._fruitful and framer.skipped > 2 * self._limit:
+            # No message is so long; what is carried is something else.
+            self._framer = None
+            self._ignored = "not_sip"
+        return messages
+
+    def lose(self) -> None:
+        """Bytes are missing here."""
+        self._mid_stream = True
+        self._head = b""
+        if self._framer is not None:
+            self._framer.lose()
+
+    def _choose(self, data: bytes) -> Framer | None:
+        """Who reads what begins so; None while it cannot be told, or with _ignored set."""
+        if data[0] in _TLS_TYPES:
+            if len(data) < 3:
+                return None
+            if data[1] == 3 and data[2] <= 4:
+                self._ignored = "tls"
+                return None
+        elif any(magic.startswith(data[:4]) for magic in _HEP_MAGICS):
+            if len(data) < 4:
+                return None
+            if not self._take_hep:
+                self._ignored = "hep"
+                return None
+            return HepStream(self.counts)
+        return SipFramer(self.counts, self._limit, self._mid_stream)
+
+
+class HepStream:
+    """HEP3 frames on a captured connection, of which bytes may be missing."""
+
+    __slots__ = ("_framer", "_seeking", "counts", "skipped")
+
+    def __init__(self, counts: Counter[str]) -> None:
+        self.counts = counts
+        self.skipped = 0
+        self._framer = hep.Framer()
+        self._seeking = False
+
+    @property
+    def pending(self) -> int:
+        """How many bytes of an unfinished frame are kept."""
+        return self._framer.pending
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a frame is lost when the stream ends here."""
+        return self._framer.pending > 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes; give the frames that are now whole."""
+        if self._seeking:
+            starts = [at for magic in _HEP_MAGICS if (at := data.find(magic)) >= 0]
+            start = min(starts, default=len(data))
+            self.skipped += start
+            if not starts:
+                return []
+            data = data[start:]
+            self._seeking = False
+        frames = self._framer.feed(data)
+        if frames:
+            self.skipped = 0
+        if self._framer.fault is not None:
+            self.counts["hep_frame"] += 1
+            self.lose()
+        return frames
+
+    def lose(self) -> None:
+        """Bytes are missing here: go on at the next magic."""
+        self._framer = hep.Framer()
+        self._seeking = True
