@@ -63,7 +63,8 @@ def problems(plugin: SipCapture, outline: Outline) -> Iterator[Problem]:
             address_of_homer_app(plugin.homer_app_db)
         except ValueError as error:
             yield Problem(f"homer_app_db: {error}", parameter="homer_app_db")
-    yield from _stores(plugin)
+    if plugin.capture_on:  # else no store is opened, and a script may name one that homerd has not
+        yield from _stores(plugin)
 
 
 def _stores(plugin: SipCapture) -> Iterator[Problem]:
