@@ -51,7 +51,9 @@ def test_a_homerd_command_of_a_document_exists(document):
     typed = {
         word
         for text in code
-        for word in re.findall(r"(?:^|[`/ (])homerd ([a-z]+(?:-[a-z]+)*)", text, re.MULTILINE)
+        for word in re.findall(
+            r"(?:^|[`/ (])(?<!from )homerd ([a-z]+(?:-[a-z]+)*)", text, re.MULTILINE
+        )
     }
     assert typed <= COMMANDS.keys()
 
