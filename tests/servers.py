@@ -308,6 +308,8 @@ class MariaDbServer(DatabaseServer):
             "--no-defaults",
             f"--datadir={self.data}",
             f"--socket={self.socket}",
+            # At its start a server deletes what others have open in a folder they share.
+            f"--tmpdir={self.folder}",
             f"--pid-file={self.folder / 'pid'}",
             "--bind-address=127.0.0.1",
             f"--port={self.port}",
