@@ -1,12 +1,13 @@
 """Sinks of line protocol: InfluxDB's v2 API through influxdb-client, and v1 for older servers.
 
-A server that refuses a batch (400) does not say which lines; the batch is halved until they are
-found, which is harmless because a point that is written twice is one point.
+A server that refuses a batch (400) does not say which lines, at best how many; the batch is halved
+until they are found, which is harmless because a point that is written twice is one point.
 """
 
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -14,9 +15,19 @@ from homerd.api import BatchSink, Rejected, RetryLater
 
 REFUSED = (400, 413, 422)
 
+_DROPPED = re.compile(r"partial write: .* dropped=([0-9]+)")
+
 
 class Refused(Exception):
-    """The server refuses what it was sent, as it is."""
+    """The server refuses what it was sent, as it is.
+
+    dropped: how many lines, 0 when it does not say.
+    """
+
+    def __init__(self, told: str) -> None:
+        super().__init__(told[:300])
+        found = _DROPPED.search(told)
+        self.dropped = int(found[1]) if found else 0
 
 
 class InfluxSink(BatchSink):
@@ -32,12 +43,9 @@ class InfluxSink(BatchSink):
 
     def write(self, batch: list[str]) -> None:
         """All lines in one request; those that are refused are searched for."""
-        try:
-            self.send(batch)
-        except Refused as error:
-            refused = sorted(_find(batch, self.send))
-            if refused:
-                raise Rejected(refused, str(error)) from error
+        refused, told = _refused(batch, self.send)
+        if refused:
+            raise Rejected(sorted(refused), told)
 
     def send(self, lines: list[str]) -> None:
         """One request; raises Refused or RetryLater."""
@@ -92,7 +100,7 @@ class InfluxV2Sink(InfluxSink):
         except ApiException as error:
             text = str(error.body or error.reason)
             if error.status in REFUSED:
-                raise Refused(text[:300]) from error
+                raise Refused(text) from error
             raise self.later(error.status or 0, text) from error
         except (HTTPError, OSError) as error:
             raise RetryLater(f"{self.url}: {error}") from error
@@ -139,7 +147,7 @@ class InfluxV1Sink(InfluxSink):
             headers["Content-Encoding"] = "gzip"
         status, text = self._ask("/write", params=self.query, content=body, headers=headers)
         if status in REFUSED:
-            raise Refused(text[:300])
+            raise Refused(text)
         if status >= 300:
             raise self.later(status, text)
 
@@ -159,18 +167,20 @@ class InfluxV1Sink(InfluxSink):
         return answer.status_code, answer.text.strip()
 
 
-def _find(lines: list[str], send: Callable[[list[str]], None]) -> set[int]:
-    """The places of the lines that are refused even alone."""
+def _refused(lines: list[str], send: Callable[[list[str]], None]) -> tuple[set[int], str]:
+    """Send *lines*; the places of those that are refused even alone, and what was said of them."""
     found: set[int] = set()
+    told = ""
     parts = [(0, len(lines))]
     while parts:
         start, end = parts.pop()
         try:
             send(lines[start:end])
-        except Refused:
-            if end - start == 1:
-                found.add(start)
+        except Refused as error:
+            told = told or str(error)
+            if error.dropped == end - start or end - start == 1:
+                found.update(range(start, end))
                 continue
             middle = (start + end) // 2
             parts += [(start, middle), (middle, end)]
-    return found
+    return found, told
