@@ -1,6 +1,6 @@
 """What one direction of a TCP connection carries, told by its first bytes.
 
-SIP and HEP version 3 are read; TLS, and what never gives a message, is counted.
+SIP, SIP over WebSocket and HEP version 3 are read; TLS, and what never gives a message, is counted.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ from typing import Protocol
 
 from homerd.wire import hep
 from homerd.wire.sipstream import SipFramer
+from homerd.wire.websocket import WebSocketFramer, begins_sip, is_upgrade
 
 REASONS = ("hep", "hep_frame", "not_sip", "tls")
 
 _HEP_MAGICS = (b"HEP3", b"EEP3", b"EEP1")
+_HTTP = (b"GET ", b"HTTP/1.1 101 ")
+_MAX_HTTP_HEAD = 16384
+_DATA_FRAMES = (0x81, 0x82)  # of WebSocket
 _TLS_TYPES = range(0x14, 0x18)  # of records: change cipher, alert, handshake, data
 
 
@@ -81,9 +85,12 @@ class Content:
         """Take the next bytes; give the messages that are now whole, SIP or HEP frames."""
         framer = self._framer
         if framer is None:
+            if not data:
+                return []
             if not self._ignored:
                 data, self._head = self._head + data, b""
-                framer = self._framer = self._choose(data)
+                framer, data = self._choose(data)
+                self._framer = framer
             if framer is None:
                 if self._ignored:
                     self.counts[self._ignored] += 1
@@ -106,22 +113,42 @@ class Content:
         if self._framer is not None:
             self._framer.lose()
 
-    def _choose(self, data: bytes) -> Framer | None:
-        """Who reads what begins so; None while it cannot be told, or with _ignored set."""
+    def _choose(self, data: bytes) -> tuple[Framer | None, bytes]:
+        """Who reads what begins so, and what is to be read.
+
+        Nobody while it cannot be told, and when it is to be ignored.
+        """
         if data[0] in _TLS_TYPES:
             if len(data) < 3:
-                return None
+                return None, data
             if data[1] == 3 and data[2] <= 4:
                 self._ignored = "tls"
-                return None
-        elif any(magic.startswith(data[:4]) for magic in _HEP_MAGICS):
+                return None, b""
+        elif _may_begin(data, _HEP_MAGICS):
             if len(data) < 4:
-                return None
-            if not self._take_hep:
-                self._ignored = "hep"
-                return None
-            return HepStream(self.counts)
-        return SipFramer(self.counts, self._limit, self._mid_stream)
+                return None, data
+            if self._take_hep:
+                return HepStream(self.counts), data
+            self._ignored = "hep"
+            return None, b""
+        elif _may_begin(data, _HTTP):
+            end = data.find(b"\r\n\r\n") + 4
+            if end < 4 and len(data) < _MAX_HTTP_HEAD:
+                return None, data
+            if is_upgrade(data[:end]):
+                return WebSocketFramer(self.counts, self._limit), data[end:]
+        elif self._mid_stream and data[0] in _DATA_FRAMES:
+            begins = begins_sip(data)
+            if begins is None:
+                return None, data
+            if begins:
+                return WebSocketFramer(self.counts, self._limit), data
+        return SipFramer(self.counts, self._limit, self._mid_stream), data
+
+
+def _may_begin(data: bytes, beginnings: tuple[bytes, ...]) -> bool:
+    """Whether *data*, of which more may come, begins with one of these."""
+    return any(data.startswith(word) or word.startswith(data) for word in beginnings)
 
 
 class HepStream:

@@ -30,9 +30,10 @@ _find_head_end = re.compile(rb"\n\r?\n").search
 # CRLF CRLF, its answer, and what some phones send in their place.
 _match_keep_alive = re.compile(rb"(?:[\r\n\0]|jaK)+").match
 # Blanks before the colon and folded values are legal.  A folded line begins with a blank, so that
-# what it holds is not taken for a header.
+# what it holds is not taken for a header.  Spelt so that it begins with one letter: a search for
+# `^` with re.M and re.I takes five times as long.
 _find_lengths = re.compile(
-    rb"^(?:content-length|l)[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)", re.I | re.M
+    rb"\n(?:[cC](?i:ontent-length)|[lL])[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)"
 ).findall
 _match_number = re.compile(rb"0*([0-9]{1,10})").fullmatch
 # A line behind lost bytes may be the rest of one: "E sip:a@b SIP/2.0" is told by its first word.

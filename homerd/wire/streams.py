@@ -13,13 +13,20 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from homerd.wire import content, sipstream
+from homerd.wire import content, sipstream, websocket
 from homerd.wire.content import Content
 
 FIN, SYN, RST = 0x01, 0x02, 0x04
 
-REASONS = ("tcp_gap", "tcp_unfinished", "tcp_forgotten", *content.REASONS, *sipstream.REASONS)
-NOTES = ("tcp_retransmission", *sipstream.NOTES)
+REASONS = (
+    "tcp_gap",
+    "tcp_unfinished",
+    "tcp_forgotten",
+    *content.REASONS,
+    *sipstream.REASONS,
+    *websocket.REASONS,
+)
+NOTES = ("tcp_retransmission", *sipstream.NOTES, "ws_control")
 
 _SEQUENCES = 1 << 32
 _FAR = 1 << 20  # a segment so far off belongs to another connection with the same ports
