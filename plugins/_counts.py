@@ -6,8 +6,12 @@ counted together, under the name the caller gives for that.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Generic, TypeVar
+import socket
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from typing import Any, Generic, TypeVar
+
+from homerd.api import BatchSink, ConfigError, ModParam, Plugin, Sample, Worker, hookimpl
 
 K = TypeVar("K", bound=Hashable)
 
@@ -38,3 +42,77 @@ class Counts(Generic[K]):
         """What was counted; counting begins again."""
         counts, self._counts = self._counts, {}
         return counts
+
+
+class CountingStore(Generic[K], Plugin):
+    """What the modules that write counts into a store have in common."""
+
+    name = "_counts"
+    metric = ""  # what the names of its metrics begin with
+
+    host = ModParam(
+        str, "", help="value of `host` in all that is written; empty: this machine's name"
+    )
+    interval = ModParam(int, 60, help="seconds between two writes of what was counted")
+    max_series = ModParam(
+        int,
+        10_000,
+        reloadable=True,
+        help='most combinations of values that are counted; what comes then is "other"',
+    )
+    timeout = ModParam(float, 10.0, help="seconds to wait for an answer")
+
+    def __init__(self) -> None:
+        self.refused: Counter[str] = Counter()
+        self.counts: Counts[K] = Counts(self.max_series)
+        self.host_name = ""
+        self.sink: BatchSink
+        self._worker: Worker | None = None
+
+    def record_of(self, key: K, count: int, micros: int) -> Any:
+        """What is written of a count; Any: the sink's own kind of record."""
+        raise NotImplementedError
+
+    def make_sink(self) -> BatchSink:
+        """The sink, as the parameters say."""
+        raise NotImplementedError
+
+    @hookimpl
+    def configure(self, changed: frozenset[str]) -> None:
+        """Check the numbers, and take the budget."""
+        for name in ("interval", "max_series", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f'modparam("{self.name}", "{name}", {getattr(self, name)}): expected 1 or more'
+                )
+        self.counts.max_series = self.max_series
+        self.host_name = self.host or socket.gethostname()
+
+    @hookimpl
+    def startup(self, worker: Worker) -> None:
+        """Start the sink, and the writing of counts."""
+        self.sink = worker.add_sink(self.make_sink())
+        self._worker = worker
+        worker.every(self.interval, self.write_counts)
+
+    @hookimpl
+    def shutdown(self, worker: Worker) -> None:
+        """Write what was counted since the last time."""
+        self.write_counts()
+
+    @hookimpl
+    def metrics(self) -> Iterable[Sample]:
+        """What could not be made, and counts that went to "other"."""
+        for reason, count in self.refused.items():
+            labels = {"reason": reason}
+            yield Sample(f"{self.metric}_refused_total", labels, count, "Records not made.")
+        over = self.counts.over_budget
+        yield Sample(f"{self.metric}_over_budget_total", {}, over, 'Counted under "other".')
+
+    def write_counts(self) -> None:
+        """Hand what was counted to the sink."""
+        assert self._worker is not None
+        micros = int(self._worker.now() * 1_000_000)
+        for key, count in self.counts.drain().items():
+            if self._worker.deliver:
+                self.sink.add(self.record_of(key, count, micros))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from homerd.api import ConfigError, Text, Value
+from homerd.api import ConfigError, Plugin, Text, Value, Worker, hookimpl
 
 if TYPE_CHECKING:
     import maxminddb
@@ -72,25 +72,35 @@ class Places:
         self.reader.close()
 
 
-def open_database(module: str, path: str) -> Places:
-    """Open the file that modparam names; raises ConfigError with what would be right."""
-    import maxminddb
+class Lookups(Plugin):
+    """What the modules have in common: a database that is open while the worker runs."""
 
-    if not path:
-        raise ConfigError(f'{module}: no database: modparam("{module}", "path", "….mmdb")')
-    file = Path(path)
-    if file.suffix == ".dat":
-        today = _TODAY["country" if "country" in file.name.lower() else "city"]
-        file = file.with_name(today)
-        if not file.is_file():
-            raise ConfigError(
-                f'modparam("{module}", "path", "{path}"): this format is read no more; put {today}'
-                " beside it or name an .mmdb file"
-            )
-    try:
-        return Places(maxminddb.open_database(str(file)))
-    except (OSError, maxminddb.InvalidDatabaseError) as error:
-        raise ConfigError(f'modparam("{module}", "path", "{path}"): {error}') from error
+    name = "_geoip"
+
+    def __init__(self) -> None:
+        self.places: Places | None = None
+
+    def database(self) -> tuple[str, str]:
+        """The parameter that names the database, and what it says."""
+        raise NotImplementedError
+
+    @hookimpl
+    def startup(self, worker: Worker) -> None:
+        """Open the database; raises ConfigError when it cannot be read."""
+        self.places = _opened(self.name, *self.database())
+
+    @hookimpl
+    def shutdown(self, worker: Worker) -> None:
+        """Close it."""
+        if self.places is not None:
+            self.places.close()
+
+    @hookimpl
+    def metrics(self) -> Iterable[tuple[str, dict[str, str], float]]:
+        """Addresses asked for, and those the database knows."""
+        if self.places is not None:
+            yield "homerd_geoip_asked_total", {"module": self.name}, self.places.asked
+            yield "homerd_geoip_found_total", {"module": self.name}, self.places.found
 
 
 def bind_key(
@@ -161,3 +171,24 @@ GEOIP_KEYS: dict[str, Callable[[Match], Value]] = {
     "ips": lambda match: str(match.network[0]),
     "ipe": lambda match: str(match.network[-1]),
 }
+
+
+def _opened(module: str, param: str, path: str) -> Places:
+    """Open the file that modparam names; raises ConfigError with what would be right."""
+    import maxminddb
+
+    if not path:
+        raise ConfigError(f'{module}: no database: modparam("{module}", "{param}", "….mmdb")')
+    file = Path(path)
+    if file.suffix == ".dat":
+        today = _TODAY["country" if "country" in file.name.lower() else "city"]
+        file = file.with_name(today)
+        if not file.is_file():
+            raise ConfigError(
+                f'modparam("{module}", "{param}", "{path}"): this format is read no more;'
+                f" put {today} beside it or name an .mmdb file"
+            )
+    try:
+        return Places(maxminddb.open_database(str(file)))
+    except (OSError, maxminddb.InvalidDatabaseError) as error:
+        raise ConfigError(f'modparam("{module}", "{param}", "{path}"): {error}') from error

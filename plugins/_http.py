@@ -12,9 +12,11 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from homerd.api import Plugin, Worker, hookimpl
 
 if TYPE_CHECKING:
     import httpx
@@ -245,6 +247,27 @@ class HttpClient:
                 raise ValueError(f"more than {_CLIENTS} sets of TLS settings")
             found = self._clients[tls] = _new_client(tls, self.user_agent, self.running)
         return found
+
+
+class HttpPlugin(Plugin):
+    """What the modules that ask servers have in common; startup makes their client."""
+
+    name = "_http"
+
+    def __init__(self) -> None:
+        self.client: HttpClient | None = None
+
+    @hookimpl
+    def shutdown(self, worker: Worker) -> None:
+        """End the thread, and give up what is not answered."""
+        if self.client is not None:
+            self.client.stop()
+
+    @hookimpl
+    def metrics(self) -> Iterable[tuple[str, dict[str, str], float]]:
+        """Requests by how they ended."""
+        for result, count in ({} if self.client is None else self.client.counts).items():
+            yield "homerd_http_requests_total", {"module": self.name, "result": result}, count
 
 
 _NAMES = {TIMED_OUT: "timed_out", TOO_LARGE: "too_large", BAD_URL: "bad_url"}

@@ -11,23 +11,17 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import time
-from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 from homerd.api import (
     ConfigError,
     ModParam,
     Packet,
-    Plugin,
-    Sample,
-    Worker,
     hookimpl,
     script_function,
 )
-from homerd_plugins._counts import Counts
+from homerd_plugins._counts import CountingStore
 from homerd_plugins._elastic import Document, ElasticSink
 from homerd_plugins._lines import OTHER, BadPart, named
 
@@ -37,10 +31,11 @@ _NOT_IN_INDEX = re.compile(r"[^a-z0-9_.+-]")
 Series = tuple[str, tuple[tuple[str, str], ...]]
 
 
-class Elasticsearch(Plugin):
+class Elasticsearch(CountingStore[Series]):
     """Writes documents to Elasticsearch."""
 
     name = "elasticsearch"
+    metric = "homerd_elastic"
 
     url = ModParam(str, "http://127.0.0.1:9200", help="the nodes' addresses, several by comma")
     user = ModParam(str, "", help="the user's name")
@@ -52,22 +47,10 @@ class Elasticsearch(Plugin):
         str, "homerd-{family}-%Y.%m.%d", help="the index's name; % as in strftime, UTC"
     )
     template = ModParam(int, 1, help="0: no index template is put in place")
-    host = ModParam(str, "", help="value of the field host; the name of this machine when empty")
-    interval = ModParam(int, 60, help="seconds between two documents of elastic_count()")
-    max_series = ModParam(
-        int,
-        10_000,
-        reloadable=True,
-        help='most combinations of fields in elastic_count(); what comes then is "other"',
-    )
-    timeout = ModParam(float, 10.0, help="seconds to wait for an answer")
     batch_size = ModParam(int, 1000, help="most documents in one request")
 
     def __init__(self) -> None:
-        self.refused: Counter[str] = Counter()
-        self.counts: Counts[Series] = Counts(self.max_series)
-        self._host = ""
-        self._worker: Worker | None = None
+        super().__init__()
         self._days: dict[tuple[str, int], str] = {}
 
     @hookimpl
@@ -78,12 +61,6 @@ class Elasticsearch(Plugin):
                 raise ConfigError(
                     f'modparam("elasticsearch", "url", "{self.url}"): expected http://host:9200'
                 )
-        for name in ("interval", "max_series", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f'modparam("elasticsearch", "{name}", {getattr(self, name)}):'
-                    " expected 1 or more"
-                )
         if _NOT_IN_INDEX.search(re.sub(r"\{family\}|%[A-Za-z]", "", self.index)):
             raise ConfigError(
                 f'modparam("elasticsearch", "index", "{self.index}"): expected lower case letters,'
@@ -91,42 +68,27 @@ class Elasticsearch(Plugin):
             )
         if self.ca_file and not os.path.isfile(self.ca_file):
             raise ConfigError(f'modparam("elasticsearch", "ca_file", "{self.ca_file}"): no file')
-        self.counts.max_series = self.max_series
-        self._host = self.host or socket.gethostname()
+        super().configure(changed)
 
-    @hookimpl
-    def startup(self, worker: Worker) -> None:
-        """Start the sink, and the writing of counts."""
+    def make_sink(self) -> ElasticSink:
+        """As the parameters say; the template is for the indices that begin as `index` does."""
         fixed = re.split(r"[{%]", self.index, maxsplit=1)[0]
-        self.sink = worker.add_sink(
-            ElasticSink(
-                self._urls(),
-                user=self.user,
-                password=self.password,
-                api_key=self.api_key,
-                ca_file=self.ca_file,
-                verify=bool(self.verify),
-                timeout=self.timeout,
-                batch_size=self.batch_size,
-                pattern=f"{fixed}*" if self.template and fixed else "",
-            )
+        return ElasticSink(
+            self._urls(),
+            user=self.user,
+            password=self.password,
+            api_key=self.api_key,
+            ca_file=self.ca_file,
+            verify=bool(self.verify),
+            timeout=self.timeout,
+            batch_size=self.batch_size,
+            pattern=f"{fixed}*" if self.template and fixed else "",
         )
-        self._worker = worker
-        worker.every(self.interval, self.write_counts)
 
-    @hookimpl
-    def shutdown(self, worker: Worker) -> None:
-        """Write what was counted since the last time."""
-        self.write_counts()
-
-    @hookimpl
-    def metrics(self) -> Iterable[Sample]:
-        """Documents that could not be made, and counts that went to "other"."""
-        for reason, count in self.refused.items():
-            labels = {"reason": reason}
-            yield Sample("homerd_elastic_refused_total", labels, count, "Documents not made.")
-        over = self.counts.over_budget
-        yield Sample("homerd_elastic_over_budget_total", {}, over, 'Counted under "other".')
+    def record_of(self, key: Series, count: int, micros: int) -> tuple[str, str, str]:
+        """A document with the field `value`."""
+        family, tags = key
+        return self._document(family, {**dict(tags), "value": count}, micros)
 
     @script_function
     def elastic_index(self, packet: Packet, family: str, *parts: str) -> bool:
@@ -166,18 +128,10 @@ class Elasticsearch(Plugin):
         self.counts.add((family, tags), (family, tuple((name, OTHER) for name, _ in tags)))
         return True
 
-    def write_counts(self) -> None:
-        """Hand what was counted to the sink."""
-        assert self._worker is not None
-        micros = int(self._worker.now() * 1_000_000)
-        for (family, tags), count in self.counts.drain().items():
-            if self._worker.deliver:
-                self.sink.add(self._document(family, {**dict(tags), "value": count}, micros))
-
     def _document(self, family: str, fields: dict[str, Any], micros: int) -> tuple[str, str, str]:
         seconds, rest = divmod(micros, 1_000_000)
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-        whole = {"@timestamp": f"{stamp}.{rest:06d}Z", "host": self._host, **fields}
+        whole = {"@timestamp": f"{stamp}.{rest:06d}Z", "host": self.host_name, **fields}
         text = json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
         if not text.isascii():  # bytes that were no UTF-8
             text = text.encode("utf-8", "replace").decode()

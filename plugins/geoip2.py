@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from homerd.api import (
     ModParam,
     Packet,
-    Plugin,
     Text,
     Value,
-    Worker,
-    hookimpl,
     pseudo_variable,
     script_function,
 )
-from homerd_plugins._geoip import GEOIP2_KEYS, Match, Places, bind_key, open_database
+from homerd_plugins._geoip import GEOIP2_KEYS, Lookups, Match, bind_key
 
 
-class Geoip2(Plugin):
+class Geoip2(Lookups):
     """Looks addresses up."""
 
     name = "geoip2"
@@ -26,26 +23,9 @@ class Geoip2(Plugin):
     path = ModParam(str, "", help="the database, an .mmdb file")
     resid = ModParam(str, many=True, help="accepted; names of results need no declaration")
 
-    def __init__(self) -> None:
-        self.places: Places | None = None
-
-    @hookimpl
-    def startup(self, worker: Worker) -> None:
-        """Open the database; raises ConfigError when it cannot be read."""
-        self.places = open_database(self.name, self.path)
-
-    @hookimpl
-    def shutdown(self, worker: Worker) -> None:
-        """Close it."""
-        if self.places is not None:
-            self.places.close()
-
-    @hookimpl
-    def metrics(self) -> Iterable[tuple[str, dict[str, str], float]]:
-        """Addresses asked for, and those the database knows."""
-        if self.places is not None:
-            yield "homerd_geoip_asked_total", {"module": self.name}, self.places.asked
-            yield "homerd_geoip_found_total", {"module": self.name}, self.places.found
+    def database(self) -> tuple[str, str]:
+        """As the parameter says."""
+        return "path", self.path
 
     @script_function
     def geoip2_match(self, packet: Packet, address: str, name: str) -> int:

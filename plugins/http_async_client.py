@@ -14,7 +14,6 @@ from homerd.api import (
     ConfigError,
     ModParam,
     Packet,
-    Plugin,
     RouteName,
     RunState,
     Statistics,
@@ -28,6 +27,7 @@ from homerd.api import (
 from homerd_plugins._http import (
     Answer,
     HttpClient,
+    HttpPlugin,
     Query,
     Tls,
     post_or_get,
@@ -72,7 +72,7 @@ class Requests:
         return {"table": f"{query.method} {query.url}", "record": query.body or ""}
 
 
-class HttpAsyncClient(Plugin):
+class HttpAsyncClient(HttpPlugin):
     """Asks HTTP servers without waiting for them."""
 
     name = "http_async_client"
@@ -98,8 +98,8 @@ class HttpAsyncClient(Plugin):
     tcp_ka_interval = ModParam(int, 0, help="accepted")
 
     def __init__(self) -> None:
+        super().__init__()
         self.requests = Requests(self)
-        self.client: HttpClient | None = None
         self.answer: Answer | None = None
         self.without_route = 0
         self._request: dict[str, str | int] = {}
@@ -132,20 +132,11 @@ class HttpAsyncClient(Plugin):
             self.client.start()
 
     @hookimpl
-    def shutdown(self, worker: Worker) -> None:
-        """Give up what is not answered."""
-        if self.client is not None:
-            self.client.stop()
-
-    @hookimpl
     def metrics(self) -> Iterable[tuple[str, dict[str, str], float]]:
         """Requests by how they ended, and those without an answer yet."""
-        if self.client is None:
-            return
-        for result, count in self.client.counts.items():
-            labels = {"module": self.name, "result": result}
-            yield "homerd_http_requests_total", labels, count
-        yield "homerd_http_requests_open", {"module": self.name}, self.client.open
+        yield from super().metrics()
+        if self.client is not None:
+            yield "homerd_http_requests_open", {"module": self.name}, self.client.open
 
     @script_function
     def http_async_query(self, packet: Packet, url: str, route: RouteName) -> bool:

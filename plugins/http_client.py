@@ -11,14 +11,12 @@ timed out), -1 for an unknown connection.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from homerd.api import (
     ConfigError,
     ModParam,
     Packet,
-    Plugin,
     Text,
     Worker,
     Writable,
@@ -29,6 +27,7 @@ from homerd.api import (
 from homerd_plugins._http import (
     MAX_BODY,
     HttpClient,
+    HttpPlugin,
     Query,
     Tls,
     post_or_get,
@@ -87,7 +86,7 @@ class Connection:
         return f"{self.url}/{path.lstrip('/')}" if path else self.url
 
 
-class HttpClientModule(Plugin):
+class HttpClientModule(HttpPlugin):
     """Asks HTTP servers and waits for them; the worker waits too."""
 
     name = "http_client"
@@ -121,9 +120,6 @@ class HttpClientModule(Plugin):
         """How long a packet waits at most, as its parameters say."""
         return max([self.connection_timeout, *(each.timeout or 0.0 for each in self.httpcon)])
 
-    def __init__(self) -> None:
-        self.client: HttpClient | None = None
-
     @hookimpl
     def configure(self, changed: frozenset[str]) -> None:
         """Check the times."""
@@ -146,18 +142,6 @@ class HttpClientModule(Plugin):
         )
         if worker.deliver:
             self.client.start()
-
-    @hookimpl
-    def shutdown(self, worker: Worker) -> None:
-        """End the thread."""
-        if self.client is not None:
-            self.client.stop()
-
-    @hookimpl
-    def metrics(self) -> Iterable[tuple[str, dict[str, str], float]]:
-        """Requests by how they ended."""
-        for result, count in ({} if self.client is None else self.client.counts).items():
-            yield "homerd_http_requests_total", {"module": self.name, "result": result}, count
 
     @script_function("http_connect")
     def http_connect(self, packet: Packet, connection: str, path: str, result: Writable) -> int:

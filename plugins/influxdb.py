@@ -9,29 +9,23 @@ Every point has the tag `host`.
 
 from __future__ import annotations
 
-import socket
-from collections import Counter
-from collections.abc import Iterable
-
 from homerd.api import (
     ConfigError,
     ModParam,
     Packet,
-    Plugin,
-    Sample,
-    Worker,
     hookimpl,
     script_function,
 )
-from homerd_plugins._counts import Counts
+from homerd_plugins._counts import CountingStore
 from homerd_plugins._influx import InfluxSink, InfluxV1Sink, InfluxV2Sink
 from homerd_plugins._lines import OTHER, BadPart, Named, key_of, line, named
 
 
-class Influxdb(Plugin):
+class Influxdb(CountingStore[str]):
     """Writes points in line protocol."""
 
     name = "influxdb"
+    metric = "homerd_influxdb"
 
     url = ModParam(str, "http://127.0.0.1:8086", help="the server's address")
     version = ModParam(
@@ -45,23 +39,8 @@ class Influxdb(Plugin):
     rp = ModParam(str, "", help="version 1: the retention policy")
     user = ModParam(str, "", help="version 1: the user's name")
     password = ModParam(str, "", help="version 1: the user's password")
-    host = ModParam(str, "", help="value of the tag host; the name of this machine when empty")
-    interval = ModParam(int, 60, help="seconds between two points of influxdb_count()")
-    max_series = ModParam(
-        int,
-        10_000,
-        reloadable=True,
-        help='most combinations of tags in influxdb_count(); what comes then is "other"',
-    )
-    timeout = ModParam(float, 10.0, help="seconds to wait for an answer")
     batch_size = ModParam(int, 5000, help="most points in one request")
     compress = ModParam(int, 1, help="0: requests are not compressed")
-
-    def __init__(self) -> None:
-        self.refused: Counter[str] = Counter()
-        self.counts: Counts[str] = Counts(self.max_series)
-        self._host: list[tuple[str, str]] = []
-        self._worker: Worker | None = None
 
     @hookimpl
     def configure(self, changed: frozenset[str]) -> None:
@@ -70,21 +49,13 @@ class Influxdb(Plugin):
             raise ConfigError(f'modparam("influxdb", "version", {self.version}): expected 1 or 2')
         if not self.url.startswith(("http://", "https://")):
             raise ConfigError(f'modparam("influxdb", "url", "{self.url}"): expected http://…')
-        for name in ("interval", "max_series", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f'modparam("influxdb", "{name}", {getattr(self, name)}): expected 1 or more'
-                )
-        self.counts.max_series = self.max_series
-        self._host = [("host", self.host or socket.gethostname())]
+        super().configure(changed)
 
-    @hookimpl
-    def startup(self, worker: Worker) -> None:
-        """Start the sink, and the writing of counts."""
+    def make_sink(self) -> InfluxSink:
+        """One that speaks the server's version of the API."""
         common = (self.url, self.timeout, self.batch_size, bool(self.compress))
-        made: InfluxSink
         if self.version == 1:
-            made = InfluxV1Sink(
+            return InfluxV1Sink(
                 *common,
                 db=self.db,
                 rp=self.rp,
@@ -92,26 +63,11 @@ class Influxdb(Plugin):
                 password=self.password,
                 create=bool(self.create_db),
             )
-        else:
-            made = InfluxV2Sink(*common, org=self.org, bucket=self.bucket, token=self.token)
-        self.sink = worker.add_sink(made)
-        self._worker = worker
-        worker.every(self.interval, self.write_counts)
+        return InfluxV2Sink(*common, org=self.org, bucket=self.bucket, token=self.token)
 
-    @hookimpl
-    def shutdown(self, worker: Worker) -> None:
-        """Write what was counted since the last time."""
-        self.write_counts()
-
-    @hookimpl
-    def metrics(self) -> Iterable[Sample]:
-        """Points that could not be made, and counts that went to "other"."""
-        for reason, count in self.refused.items():
-            yield Sample(
-                "homerd_influxdb_refused_total", {"reason": reason}, count, "Points not made."
-            )
-        over = self.counts.over_budget
-        yield Sample("homerd_influxdb_over_budget_total", {}, over, 'Counted under "other".')
+    def record_of(self, key: str, count: int, micros: int) -> str:
+        """A point with the field `value`."""
+        return line(key, {"value": float(count)}, micros)
 
     @script_function
     def influxdb_write(self, packet: Packet, measurement: str, *parts: str) -> bool:
@@ -127,7 +83,7 @@ class Influxdb(Plugin):
         micros = point.micros
         if micros is None:
             micros = packet.seconds * 1_000_000 + packet.micros
-        key = key_of(measurement, self._host + point.tags)
+        key = key_of(measurement, self._tags(point.tags))
         return packet.emit(self.sink, line(key, point.fields, micros))
 
     @script_function
@@ -143,18 +99,13 @@ class Influxdb(Plugin):
             return False
         others = [(name, OTHER) for name, _ in point.tags]
         self.counts.add(
-            key_of(measurement, self._host + point.tags),
-            key_of(measurement, self._host + others),
+            key_of(measurement, self._tags(point.tags)),
+            key_of(measurement, self._tags(others)),
         )
         return True
 
-    def write_counts(self) -> None:
-        """Hand what was counted to the sink."""
-        assert self._worker is not None
-        micros = int(self._worker.now() * 1_000_000)
-        for key, count in self.counts.drain().items():
-            if self._worker.deliver:
-                self.sink.add(line(key, {"value": float(count)}, micros))
+    def _tags(self, tags: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        return [("host", self.host_name), *tags]
 
     def _read(self, measurement: str, parts: tuple[str, ...]) -> Named | None:
         if not measurement:

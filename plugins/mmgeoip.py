@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from homerd.api import (
-    ConfigError,
     ModParam,
     Packet,
-    Plugin,
     Value,
-    Worker,
     Writable,
-    hookimpl,
     script_function,
 )
-from homerd_plugins._geoip import GEOIP2_KEYS, Match, Places, open_database
+from homerd_plugins._geoip import GEOIP2_KEYS, Lookups, Match
 
 _CONTAINER = "mmg_lookup"
 
@@ -52,7 +48,7 @@ class Fields(tuple[str, ...]):
         return names
 
 
-class MmGeoip(Plugin):
+class MmGeoip(Lookups):
     """Looks addresses up."""
 
     name = "mmgeoip"
@@ -60,30 +56,9 @@ class MmGeoip(Plugin):
     mmgeoip_city_db_path = ModParam(str, "", help="the database, an .mmdb file")
     cache_type = ModParam(str, "", help="accepted")
 
-    def __init__(self) -> None:
-        self.places: Places | None = None
-
-    @hookimpl
-    def startup(self, worker: Worker) -> None:
-        """Open the database."""
-        if not self.mmgeoip_city_db_path:
-            raise ConfigError(
-                'mmgeoip: no database: modparam("mmgeoip", "mmgeoip_city_db_path", "….mmdb")'
-            )
-        self.places = open_database(self.name, self.mmgeoip_city_db_path)
-
-    @hookimpl
-    def shutdown(self, worker: Worker) -> None:
-        """Close it."""
-        if self.places is not None:
-            self.places.close()
-
-    @hookimpl
-    def metrics(self) -> Iterable[tuple[str, dict[str, str], float]]:
-        """How often an address was asked for, and found."""
-        if self.places is not None:
-            yield "homerd_geoip_lookups_total", {"module": self.name}, self.places.asked
-            yield "homerd_geoip_found_total", {"module": self.name}, self.places.found
+    def database(self) -> tuple[str, str]:
+        """As the parameter says."""
+        return "mmgeoip_city_db_path", self.mmgeoip_city_db_path
 
     @script_function("mmg_lookup")
     def mmg_lookup(self, packet: Packet, address: str, result: Writable) -> bool:

@@ -8,14 +8,13 @@ answer in time, -10 for everything else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from homerd.api import ModParam, Packet, Plugin, Worker, Writable, hookimpl, script_function
+from homerd.api import ModParam, Packet, Worker, Writable, hookimpl, script_function
 from homerd_plugins._http import (
     NOT_CONNECTED,
     TIMED_OUT,
     Headers,
     HttpClient,
+    HttpPlugin,
     Query,
     Tls,
     split_headers,
@@ -26,7 +25,7 @@ _RESULTS = {NOT_CONNECTED: -1, TIMED_OUT: -3}
 _OTHER = -10
 
 
-class RestClient(Plugin):
+class RestClient(HttpPlugin):
     """Asks HTTP servers and waits for them; the worker waits too."""
 
     name = "rest_client"
@@ -52,7 +51,7 @@ class RestClient(Plugin):
         return self.curl_timeout
 
     def __init__(self) -> None:
-        self.client: HttpClient | None = None
+        super().__init__()
         self._headers: Headers = ()
 
     @hookimpl
@@ -62,18 +61,6 @@ class RestClient(Plugin):
         self.client = HttpClient(running=RUNNING, limit=RUNNING, max_body=size, pause=self.pause)
         if worker.deliver:
             self.client.start()
-
-    @hookimpl
-    def shutdown(self, worker: Worker) -> None:
-        """End the thread."""
-        if self.client is not None:
-            self.client.stop()
-
-    @hookimpl
-    def metrics(self) -> Iterable[tuple[str, dict[str, str], float]]:
-        """Requests by how they ended."""
-        for result, count in ({} if self.client is None else self.client.counts).items():
-            yield "homerd_http_requests_total", {"module": self.name, "result": result}, count
 
     @script_function
     def rest_append_hf(self, packet: Packet, line: str) -> bool:
