@@ -45,8 +45,11 @@ from homerd.plugin.hookspecs import (
     Worker,
     hookimpl,
 )
+from homerd.wire import hep_batch
 from homerd.wire.hep import Frame
+from homerd.wire.hep import Framer as HepFramer
 from homerd.wire.hep import chunk as hep_chunk
+from homerd.wire.hep import encode as hep_encode
 from homerd.wire.sip import SipMessage
 from homerd.wire.uri import NameAddr, Uri, parse_name_addr, parse_uri
 
@@ -64,6 +67,7 @@ __all__ = [
     "DecodeError",
     "Format",
     "Frame",
+    "HepFramer",
     "HttpAnswer",
     "HttpRequest",
     "Kind",
@@ -101,7 +105,9 @@ __all__ = [
     "Writable",
     "archived_files",
     "compile_posix",
+    "hep_batch",
     "hep_chunk",
+    "hep_encode",
     "hookimpl",
     "parse_name_addr",
     "parse_uri",

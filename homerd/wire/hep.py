@@ -11,6 +11,7 @@ import re
 import zlib
 from collections.abc import Iterable, Sequence
 from struct import Struct, pack
+from struct import error as OutOfRange  # noqa: N812  the standard library has it in small letters
 from typing import Any
 
 from homerd.errors import DecodeError
@@ -178,9 +179,17 @@ def decode(data: bytes) -> Frame:
     return frame
 
 
-def encode(frame: Frame, version: int = 3) -> bytes:
-    """Write *frame*; versions 1 and 2 carry SIP only and fewer fields."""
-    return assemble(_chunks(frame)) if version == 3 else hep_old.encode(frame, version)
+def encode(frame: Frame, version: int = 3, *, compress: bool = False) -> bytes:
+    """Write *frame*; versions 1 and 2 carry SIP only and fewer fields, and are never compressed.
+
+    Raises ValueError for what does not fit into the 65535 bytes of a frame.
+    """
+    if version != 3:
+        return hep_old.encode(frame, version)
+    try:
+        return assemble(_chunks(frame, compress))
+    except OutOfRange as error:
+        raise ValueError(f"does not fit into a HEP3 frame of 65535 bytes: {frame!r}") from error
 
 
 def assemble(chunks: Iterable[tuple[int, int, bytes]]) -> bytes:
@@ -478,8 +487,12 @@ def _sent(frame: Frame, kind: int) -> bool:
     return False
 
 
-def _chunks(frame: Frame) -> Iterable[tuple[int, int, bytes]]:
-    """The chunks of *frame* in the order most agents send them."""
+def _chunks(frame: Frame, compress: bool = False) -> Iterable[tuple[int, int, bytes]]:
+    """The chunks of *frame* in the order most agents send them.
+
+    compress: as chunk 0x0010 by zlib, the packing every receiver of that chunk knows, unless the
+    payload grows by it.
+    """
     if wire_family := frame.wire_family:
         yield 0, 1, bytes([wire_family])
     yield 0, 2, bytes([frame.protocol])
@@ -505,5 +518,10 @@ def _chunks(frame: Frame) -> Iterable[tuple[int, int, bytes]]:
     yield from frame.vendor_chunks
     for kind, body in frame.unknown_chunks:
         yield 0, kind, body
-    if "missing_payload" not in frame.warnings:
+    if "missing_payload" in frame.warnings:
+        return
+    packed = zlib.compress(frame.payload, 6) if compress else b""
+    if packed and len(packed) < len(frame.payload):
+        yield 0, 16, packed
+    else:
         yield 0, 15, frame.payload

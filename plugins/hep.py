@@ -1,0 +1,198 @@
+"""hep: passes packets on, as HEP over UDP, TCP or TLS.
+
+A profile says where to and how, `send_hep("central")` sends the packet there. A HEP packet leaves
+as it came, byte for byte, unless the profile changes something of it; addresses, ports, time,
+correlation id and every chunk are kept when it is written anew.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from homerd.api import (
+    Frame,
+    ModParam,
+    Outline,
+    Packet,
+    Parameter,
+    ParameterKind,
+    Plugin,
+    Problem,
+    Sample,
+    ScriptFunction,
+    Worker,
+    hep_encode,
+    hookimpl,
+)
+from homerd_plugins._hep_out import HepSink
+from homerd_plugins._hep_profile import Profile
+
+_TYPES = (0, 255)
+
+
+class Hep(Plugin):
+    """Passes packets on."""
+
+    name = "hep"
+
+    profile = ModParam(
+        Profile,
+        many=True,
+        help="a way out: NAME=>target=tls:10.0.0.1:9061,tcp:10.0.0.2:9060;capture_id=2001",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sinks: dict[str, HepSink] = {}
+        self.not_sent: Counter[str] = Counter()
+
+    @hookimpl
+    def set_mod_param(self, name: str, value: object) -> None:
+        """Keep *value*; a profile defined twice is a ValueError."""
+        if isinstance(value, Profile):
+            if any(each.name == value.name for each in self.profile):
+                raise ValueError(f'the profile "{value.name}" is defined already')
+            self.sinks[value.name] = HepSink(value)
+        super().set_mod_param(name, value)
+
+    @hookimpl
+    def check_script(self, outline: Outline) -> Iterable[Problem]:
+        """A module without a profile sends nothing."""
+        if not self.profile:
+            yield Problem(
+                'module "hep" has no profile: nothing is passed on',
+                help='modparam("hep", "profile", "central=>target=tcp:192.0.2.1:9060")',
+                warning=True,
+            )
+
+    @hookimpl
+    def startup(self, worker: Worker) -> None:
+        """Start a sink for each profile."""
+        for sink in self.sinks.values():
+            worker.add_sink(sink)
+
+    @hookimpl
+    def metrics(self) -> Iterable[Sample]:
+        """What became of packets on their way out."""
+        for name, sink in self.sinks.items():
+            label = {"profile": name}
+            yield Sample("homerd_hep_acknowledged_total", label, sink.acknowledged)
+            yield Sample("homerd_hep_failovers_total", label, sink.failovers)
+            yield Sample("homerd_hep_refused_total", label, sink.refused)
+        for reason, count in self.not_sent.items():
+            yield Sample("homerd_hep_not_sent_total", {"reason": reason}, count)
+
+    @hookimpl
+    def script_functions(self) -> Iterable[ScriptFunction]:
+        """Functions whose argument names a profile, which is looked up while compiling."""
+        profile = Parameter("profile", ParameterKind.CONSTANT, convert=self._sink)
+        kind = Parameter("type", ParameterKind.CONSTANT, convert=_payload_type)
+        yield ScriptFunction(
+            "send_hep",
+            self.send_hep,
+            (profile,),
+            returns_bool=True,
+            variadic=True,
+            module=self.name,
+            help="Send the packet to each of the profiles. False, and counted, when it does not fit"
+            " into a frame.",
+        )
+        yield ScriptFunction(
+            "send_hep_proto",
+            self.send_hep_proto,
+            (profile, kind),
+            returns_bool=True,
+            module=self.name,
+            help="As send_hep, with another payload type.",
+        )
+
+    def send_hep(self, packet: Packet, *sinks: HepSink) -> bool:
+        """See script_functions."""
+        done = True
+        for sink in sinks:
+            done = self._send(packet, sink, None) and done
+        return done
+
+    def send_hep_proto(self, packet: Packet, sink: HepSink, kind: int) -> bool:
+        """See script_functions."""
+        return self._send(packet, sink, kind)
+
+    def _send(self, packet: Packet, sink: HepSink, kind: int | None) -> bool:
+        data = frame_of(packet, sink.profile, kind)
+        if isinstance(data, str):
+            self.not_sent[data] += 1
+            return False
+        call_id = packet.call_id if sink.profile.balance == "callid" else ""
+        return packet.emit(sink, (data, call_id))
+
+    def _sink(self, value: str | int) -> HepSink:
+        sink = self.sinks.get(str(value))
+        if sink is None:
+            known = ", ".join(sorted(self.sinks)) or "none"
+            raise ValueError(f'no profile "{value}"; there is {known}')
+        return sink
+
+
+def frame_of(packet: Packet, profile: Profile, kind: int | None = None) -> bytes | str:
+    """The bytes that leave, or the reason why none do.
+
+    kind: the payload type to write in place of the packet's own.
+    """
+    frame = packet.hep
+    if kind is None and frame.version == profile.version and profile.as_received:
+        whole = _as_it_came(frame)
+        if whole:
+            return whole
+    if profile.version < 3 and (kind or frame.payload_type) != 1:
+        return "not_sip"  # older versions carry nothing else
+    try:
+        return hep_encode(
+            _rewritten(packet, profile, kind), profile.version, compress=profile.compress
+        )
+    except ValueError:
+        return "too_large"
+
+
+def _as_it_came(frame: Frame) -> bytes:
+    """The datagram, if it is a frame and nothing else."""
+    raw = frame.raw
+    if frame.version == 3:
+        if raw[:3] not in (b"HEP", b"EEP"):  # in an envelope of gzip, which no stream can carry
+            return b""
+        return raw[: int.from_bytes(raw[4:6], "big")]
+    return raw
+
+
+def _rewritten(packet: Packet, profile: Profile, kind: int | None) -> Frame:
+    frame = packet.hep
+    extra = dict(frame.extra or {})
+    extra.pop("compressed", None)
+    if profile.node is not None:
+        extra["node_name"] = profile.node
+    # A packet without a time gets that of its arrival here: after an outage the next receiver's
+    # would be hours late.
+    return Frame(
+        3,
+        frame.family,
+        frame.protocol,
+        frame.src,
+        frame.dst,
+        frame.src_port,
+        frame.dst_port,
+        packet.seconds,
+        packet.micros,
+        frame.payload_type if kind is None else kind,
+        frame.capture_id if profile.capture_id is None else profile.capture_id,
+        frame.auth_key if profile.key is None else profile.key,
+        frame.correlation_id,
+        frame.payload,
+        warnings=frame.warnings,
+        extra=extra,
+    )
+
+
+def _payload_type(value: str | int) -> int:
+    if not str(value).isdigit() or not _TYPES[0] <= int(value) <= _TYPES[1]:
+        raise ValueError(f'expected a payload type from {_TYPES[0]} to {_TYPES[1]}, got "{value}"')
+    return int(value)
