@@ -48,7 +48,7 @@ class CountingStore(Generic[K], Plugin):
     """What the modules that write counts into a store have in common."""
 
     name = "_counts"
-    metric = ""  # what the names of its metrics begin with
+    refused_metric = over_budget_metric = ""
 
     host = ModParam(
         str, "", help="value of `host` in all that is written; empty: this machine's name"
@@ -105,9 +105,9 @@ class CountingStore(Generic[K], Plugin):
         """What could not be made, and counts that went to "other"."""
         for reason, count in self.refused.items():
             labels = {"reason": reason}
-            yield Sample(f"{self.metric}_refused_total", labels, count, "Records not made.")
+            yield Sample(self.refused_metric, labels, count, "Records not made.")
         over = self.counts.over_budget
-        yield Sample(f"{self.metric}_over_budget_total", {}, over, 'Counted under "other".')
+        yield Sample(self.over_budget_metric, {}, over, 'Counted under "other".')
 
     def write_counts(self) -> None:
         """Hand what was counted to the sink."""

@@ -35,7 +35,8 @@ class Elasticsearch(CountingStore[Series]):
     """Writes documents to Elasticsearch."""
 
     name = "elasticsearch"
-    metric = "homerd_elastic"
+    refused_metric = "homerd_elastic_refused_total"
+    over_budget_metric = "homerd_elastic_over_budget_total"
 
     url = ModParam(str, "http://127.0.0.1:9200", help="the nodes' addresses, several by comma")
     user = ModParam(str, "", help="the user's name")

@@ -25,7 +25,8 @@ class Influxdb(CountingStore[str]):
     """Writes points in line protocol."""
 
     name = "influxdb"
-    metric = "homerd_influxdb"
+    refused_metric = "homerd_influxdb_refused_total"
+    over_budget_metric = "homerd_influxdb_over_budget_total"
 
     url = ModParam(str, "http://127.0.0.1:8086", help="the server's address")
     version = ModParam(
