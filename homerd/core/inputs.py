@@ -174,6 +174,7 @@ def _items(stream: _Stream, name: str) -> Iterator[Item]:
 def _captured(records: Iterator[pcap.Record]) -> Iterator[Item]:
     """What the frames of a capture hold."""
     dissector = Dissector()
+    cut_off = False
     try:
         for record in records:
             frames = dissector.feed(*record)
@@ -182,6 +183,9 @@ def _captured(records: Iterator[pcap.Record]) -> Iterator[Item]:
             else:
                 yield Undecoded(dissector.reason, dissector.offset)
     except pcap.CutOff:
+        cut_off = True
+    yield from dissector.finish()
+    if cut_off:
         yield Undecoded("truncated_file")
 
 

@@ -159,18 +159,18 @@ def test_what_is_no_message_in_a_capture_is_told_by_its_reason(read):
         udp(b"\x01\x00 some DNS, which is no HEP of version 1"),
         udp(HEP1.replace(b"SIP/2.0", b"nothing")),
         udp(b"HEP3\x00\x07\x00"),
-        udp(b"", protocol=6),
+        udp(b"", protocol=88),
         bytes(12) + b"\x08\x06" + bytes(28),
         b"",
     ]
     assert [item.reason for item in read(pcap(*frames))] == [
         "keep_alive",
         "keep_alive",
-        "not_hep",
+        "media",
         "not_hep",
         "not_hep",
         "truncated_chunk_header",
-        "not_udp",
+        "ip_protocol",
         "not_ip",
         "truncated",
     ]
