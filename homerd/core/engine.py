@@ -15,7 +15,7 @@ from homerd.core.containment import SINK, WORD, described
 from homerd.core.tally import Tally
 from homerd.errors import FAULTS, DecodeError, Place
 from homerd.packet import SIP, Packet, RunState, Sink, Statistics
-from homerd.wire.hep import Frame, decode
+from homerd.wire.hep import Frame, decode, encode
 from homerd.wire.sip import looks_like_sip
 
 if TYPE_CHECKING:
@@ -117,6 +117,16 @@ class Engine:
                 feed(frame)
         self.after()
 
+    def take(self, frames: Iterable[Frame]) -> None:
+        """Packets that were captured live, in the order they came: route them.  Never raises."""
+        feed, needs_peer = self.feed, self._needs_peer
+        for frame in frames:
+            if needs_peer:
+                feed(frame, _ends(frame))
+            else:
+                feed(frame)
+        self.after()
+
     def tell(self, statistics: Statistics) -> None:
         """Let `$stat` read what was counted, by the names Kamailio's core has for it.
 
@@ -147,12 +157,16 @@ class Engine:
         return "handle" in self.__dict__
 
     def copy_to(self, copy: Callable[[bytes, Peer | None], None] | None) -> None:
-        """Show each datagram to *copy* before it is routed, until called with None."""
+        """Show each datagram to *copy* before it is routed, until called with None.
+
+        Of what was captured live it is the message within.
+        """
         # Hot path: nobody copies on most days, and then nothing is asked per packet.
         self.__dict__.pop("handle", None)
+        self.__dict__.pop("take", None)
         if copy is None:
             return
-        handle = self.handle
+        handle, take = self.handle, self.take
 
         def copying(datagrams: Iterable[Datagram], source: Arrival | None = None) -> None:
             taken = list(datagrams)
@@ -160,7 +174,14 @@ class Engine:
                 copy(data, source.peer(address) if source and address else None)
             handle(taken, source)
 
+        def copying_frames(frames: Iterable[Frame]) -> None:
+            captured = list(frames)
+            for frame in captured:
+                copy(frame.raw or encode(frame), _ends(frame))
+            take(captured)
+
         self.__dict__["handle"] = copying
+        self.__dict__["take"] = copying_frames
 
     def decode(
         self, data: bytes, address: Address | None = None, source: Arrival | None = None
@@ -305,6 +326,11 @@ def bare_sip(data: bytes, peer: Peer | None) -> Frame:
         payload=data,
         raw=data,
     )
+
+
+def _ends(frame: Frame) -> Peer:
+    """Who sent what was captured, and to whom."""
+    return Peer(frame.family, frame.protocol, frame.src, frame.src_port, frame.dst, frame.dst_port)
 
 
 def _nothing() -> None:

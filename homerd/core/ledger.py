@@ -1,5 +1,6 @@
 """The ledger: what came in and where it went, as sums that must be equal.
 
+    captured   frames captured live                     = those that gave packets + undecoded
     sources    what each listener read + kernel drops   = received + kernel drops
     packets    received = routed + handled + refused + undecoded
     fates      received = gave records + gave none (by the line that ended them) + undecoded
@@ -28,6 +29,20 @@ class Balance(NamedTuple):
     def described(self) -> dict[str, Any]:
         """It as JSON values."""
         return {"in": self.came, "out": self.went, "difference": self.difference}
+
+
+def captured(counters: Mapping[str, Any]) -> Balance:
+    """Frames captured live; nothing where nothing is."""
+    live = [item for item in counters["sources"] if "captured" in item]
+    if not live:
+        return Balance({}, {})
+    return Balance(
+        {item["listen"]: item["captured"] for item in live},
+        {
+            "gave_packets": sum(item["gave_packets"] for item in live),
+            "undecoded": sum(_sum(item["undecoded"]) for item in live),
+        },
+    )
 
 
 def sources(counters: Mapping[str, Any]) -> Balance:
@@ -73,6 +88,8 @@ def ledger(counters: Mapping[str, Any]) -> dict[str, Any]:
     """Every equation as JSON values; difference: 0 when all of them hold."""
     of_sinks = {name: records(sink) for name, sink in counters["sinks"].items()}
     parts = {"sources": sources(counters), "packets": packets(counters), "fates": fates(counters)}
+    if (live := captured(counters)).came:
+        parts = {"captured": live, **parts}
     return {
         "difference": sum(abs(each.difference) for each in (*parts.values(), *of_sinks.values())),
         **{name: each.described() for name, each in parts.items()},
@@ -82,7 +99,8 @@ def ledger(counters: Mapping[str, Any]) -> dict[str, Any]:
 
 def unbalanced(told: Mapping[str, Any]) -> Iterator[str]:
     """What does not add up in a ledger, a line each."""
-    parts = {name: told[name] for name in ("sources", "packets", "fates")}
+    names = ("captured", "sources", "packets", "fates")
+    parts = {name: told[name] for name in names if name in told}
     parts |= {f"sink {name}": part for name, part in told["sinks"].items()}
     for name, part in parts.items():
         if part["difference"]:

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from homerd.core.ledger import ledger
+from homerd.core.raw import LiveSource
 from homerd.core.tcp import TcpSource
 from homerd.core.udp import UdpSource
 from homerd.errors import FAULTS
@@ -71,13 +72,24 @@ def _notices(worker: Worker) -> list[str]:
 
 
 def _drops(source: Source) -> int:
-    return source.kernel_drops if isinstance(source, UdpSource) else 0
+    return source.kernel_drops if isinstance(source, UdpSource | LiveSource) else 0
 
 
 def _source(source: Source) -> dict[str, Any]:
     if isinstance(source, UdpSource):
         return {
             "listen": source.name,
+            "received": source.received,
+            "receive_buffer": source.receive_buffer,
+            "kernel_drops": source.kernel_drops,
+            "errors": source.errors,
+        }
+    if isinstance(source, LiveSource):
+        return {
+            "listen": source.name,
+            "captured": source.captured,
+            "gave_packets": source.gave,
+            "undecoded": dict(source.undecoded),
             "received": source.received,
             "receive_buffer": source.receive_buffer,
             "kernel_drops": source.kernel_drops,

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from homerd.core import live
 from homerd.core.containment import described
 from homerd.errors import FAULTS, ConfigError, PluginError
 from homerd.lang.diagnostics import Diagnostic
@@ -29,6 +30,9 @@ RESTART = "E408"
 # Settings that sockets are opened with -> the globals that say them.
 _OPENED_WITH = {
     "listen": ("listen", "socket", "port", "disable_tcp"),
+    "live": ("listen", "socket", *live.SETTINGS),
+    "user": ("user", "uid"),
+    "group": ("group", "gid"),
     "receive_buffer": ("receive_buffer",),
     "tcp_connections": ("tcp_max_connections",),
     "tcp_idle_seconds": ("tcp_connection_lifetime",),

@@ -20,7 +20,7 @@ from homerd.lang.preprocess import preprocess
 from homerd.lang.script import CompiledScript, Entry
 from homerd.lang.source import SourceMap
 from homerd.packet import envelope
-from homerd.plugin.hookspecs import Outline, PacketPolicy
+from homerd.plugin.hookspecs import Capture, Outline, PacketPolicy
 from homerd.plugin.loader import Assigned, Loader
 from homerd.plugin.registry import Registry, words_elsewhere
 
@@ -56,6 +56,14 @@ class Program:
     def texts(self) -> dict[str, str]:
         """Path -> text of each file as it was read."""
         return {file.path: file.text for file in self.sources.files}
+
+    @property
+    def captures(self) -> list[Capture]:
+        """What to capture from live: the script's own, and what modules ask for."""
+        found = [*self.settings.live]
+        for name in self.registry.names:
+            found += self.registry.ask(name, "captures") or ()
+        return found
 
     def modparam(self, module: str, name: str) -> object:
         """The value of a module's parameter; None when the module is not loaded."""

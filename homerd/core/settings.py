@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from homerd.core import live
 from homerd.lang.diagnostics import did_you_mean
+from homerd.plugin.hookspecs import Capture
 
 if TYPE_CHECKING:
     from homerd.lang.nodes import Global
@@ -40,6 +42,7 @@ class Listen:
 class Settings:
     """The globals, converted; a field is the default when the script does not set it.
 
+    live: what is captured live.  user, group: what the daemon becomes when its sockets are open.
     debug: log level of script lines, None when not set.
     receive_buffer: bytes the kernel keeps for each UDP socket.
     tcp_idle_seconds, tcp_connections: when a connection is closed, how many there may be.
@@ -52,6 +55,9 @@ class Settings:
     """
 
     listen: tuple[Listen, ...] = ()
+    live: tuple[Capture, ...] = ()
+    user: str = ""
+    group: str = ""
     debug: int | None = None
     log_prefix_mode: int = 0
     max_while_loops: int = 100
@@ -76,6 +82,7 @@ def parse(globals: Iterable[Global]) -> tuple[Settings, list[tuple[Global, str]]
     settings = Settings()
     problems: list[tuple[Global, str]] = []
     sockets: list[Global] = []
+    captured = live.Assembly(_number)
     port = DEFAULT_PORT
     no_tcp = False
     for item in globals:
@@ -83,6 +90,8 @@ def parse(globals: Iterable[Global]) -> tuple[Settings, list[tuple[Global, str]]
         try:
             if name in ("listen", "socket"):
                 sockets.append(item)
+            elif name in live.SETTINGS:
+                captured.set(item)
             elif name == "port":
                 port = _number(item.value, 1, 65535)
             elif name == "disable_tcp":
@@ -97,12 +106,19 @@ def parse(globals: Iterable[Global]) -> tuple[Settings, list[tuple[Global, str]]
     listen: list[Listen] = []
     for item in sockets:
         try:
-            listen += parse_listen(str(item.value), port, no_tcp=no_tcp)
+            value, captures = live.split(str(item.value))
+            captured.add(captures)
+            if captures and not value:
+                continue
+            listen += parse_listen(value, port, no_tcp=no_tcp)
         except ValueError as error:
             problems.append((item, str(error)))
     if not sockets:
         listen = parse_listen("0.0.0.0", port, no_tcp=no_tcp)
-    return replace(settings, listen=tuple(dict.fromkeys(listen))), problems
+    for item, message in captured.unused():
+        problems.append((item, message))
+    found = tuple(dict.fromkeys(listen))
+    return replace(settings, listen=found, live=captured.captures()), problems
 
 
 def parse_listen(value: str, port: int = DEFAULT_PORT, *, no_tcp: bool = False) -> list[Listen]:
@@ -237,6 +253,8 @@ _FIELDS: dict[str, tuple[str, Callable[[str | int], int | float | str | Listen |
     "metrics": ("metrics", _metrics),
     "spool_dir": ("spool_dir", str),
     "spool_limit": ("spool_limit", _bytes),
+    **dict.fromkeys(("user", "uid"), ("user", str)),
+    **dict.fromkeys(("group", "gid"), ("group", str)),
     "plugin_error_budget": ("plugin_error_budget", _from(0)),
     "plugin_block_seconds": ("plugin_block_seconds", _seconds),
 }
@@ -255,7 +273,7 @@ dns_try_ipv6 dns_try_naptr dns_udp_pref dns_udp_preference dns_use_search_list
 dst_blacklist_expire dst_blacklist_gc_interval dst_blacklist_init dst_blacklist_mem
 dst_blacklist_sctp_imask dst_blacklist_tcp_imask dst_blacklist_tls_imask dst_blacklist_ttl
 dst_blacklist_udp_imask enable_sctp enable_tls event_route_callback exit_timeout
-fork fork_delay gid group http_reply_hack http_reply_parse ip_free_bind ip_nonlocal_bind
+fork fork_delay http_reply_hack http_reply_parse ip_free_bind ip_nonlocal_bind
 ipfreebind kemi latency_cfg_log latency_limit_action latency_limit_cfg latency_limit_db
 latency_log log_color log_engine_data log_engine_type log_facility log_name log_prefix
 log_stderror max_branches maxbuffer maxsndbuffer mcast mcast_loopback mcast_ttl mem_dbg
@@ -278,8 +296,8 @@ tcp_send_timeout tcp_source_ipv4 tcp_source_ipv6 tcp_syncnt tcp_wait_data tcp_wq
 tcp_wq_max timer_procs tls_ca_list tls_certificate tls_connection_match tls_disable
 tls_enable tls_handshake_timeout tls_log tls_max_connections tls_method tls_port_no
 tls_private_key tls_require_certificate tls_send_timeout tls_verify tlslog tos
-udp4_raw udp4_raw_mtu udp4_raw_ttl udp_mtu udp_mtu_try_proto udp_receiver_mode uid
-uri_host_extra_chars use_dns_cache use_dns_failover use_dst_blacklist user
+udp4_raw udp4_raw_mtu udp4_raw_ttl udp_mtu udp_mtu_try_proto udp_receiver_mode
+uri_host_extra_chars use_dns_cache use_dns_failover use_dst_blacklist
 user_agent_header verbose_startup version_table virtual_mode wait_worker1_mode
 wait_worker1_time wait_worker1_usleep wdir workdir xavp_via_fields xavp_via_params
 xavp_via_reply_params
@@ -296,6 +314,6 @@ _IGNORED = frozenset(_NAMES.split())
 
 
 def _unknown(name: str) -> str:
-    known = [*_IGNORED, *_FIELDS, "listen", "socket", "port", "disable_tcp"]
+    known = [*_IGNORED, *_FIELDS, *live.SETTINGS, "listen", "socket", "port", "disable_tcp"]
     hint = did_you_mean(name, known)
     return f'unknown global parameter "{name}"' + (f"\n{hint}" if hint else "")

@@ -48,6 +48,9 @@ _OF_SINK = (
 )
 _OF_SOURCE = (
     ("received", "homerd_listen_received_total", "", "Datagrams or frames taken."),
+    ("captured", "homerd_listen_captured_total", "", "Frames captured live."),
+    ("gave_packets", "homerd_listen_gave_packets_total", "", "Of them those that gave packets."),
+    ("undecoded", "homerd_listen_undecoded_total", "reason", "Of them those that gave none."),
     ("receive_buffer", "homerd_listen_receive_buffer_bytes", "", "What the kernel granted."),
     ("kernel_drops", "homerd_listen_kernel_drops_total", "", "Datagrams dropped by the kernel."),
     ("errors", "homerd_listen_errors_total", "", "Errors of the socket."),

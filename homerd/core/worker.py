@@ -10,11 +10,11 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from homerd.core import metrics, source, telemetry
+from homerd.core import metrics, privileges, source, telemetry
 from homerd.core.containment import TIMER, Containment
 from homerd.core.control import ControlSocket
 from homerd.core.endpoint import Endpoint, health
@@ -22,6 +22,7 @@ from homerd.core.engine import Engine
 from homerd.core.log import NOTICE, limit_others, script_line
 from homerd.core.params import Change, ParamsInUse, tell_outline
 from homerd.core.program import entry_of
+from homerd.core.raw import open_capture
 from homerd.core.reload import Reloads
 from homerd.core.settings import Listen
 from homerd.core.sink import BatchSink
@@ -294,7 +295,10 @@ class Worker:
     # The daemon
 
     def open(self, listen: Sequence[Listen]) -> None:
-        """Open a socket for each *listen*; ConfigError, and none is open, when one cannot be."""
+        """Open a socket for each *listen*, and what the script captures from.
+
+        ConfigError, and none is open, when one cannot be.
+        """
         settings = self.program.settings
         try:
             for item in listen:
@@ -313,6 +317,8 @@ class Worker:
                             idle_seconds=settings.tcp_idle_seconds,
                         )
                     self.sources.append(opened)
+            for each in self.program.captures:
+                self.sources += open_capture(each, self.engine, settings.receive_buffer)
             if settings.metrics is not None:
                 pages = {"/metrics": lambda: telemetry.page(self), "/healthz": health}
                 self.endpoint = Endpoint(settings.metrics, pages)
@@ -341,6 +347,7 @@ class Worker:
         try:
             if control is not None:
                 control.bind()
+            self._become_user([] if control is None else [control.path])
             self.start()
             settle_collector()
             try:
@@ -352,6 +359,14 @@ class Worker:
             if control is not None:
                 control.close()
             self.close()
+
+    def _become_user(self, own: Iterable[Path]) -> None:
+        """What needs root is open: go on as `user` and `group` say."""
+        settings = self.program.settings
+        if settings.user or settings.group:
+            privileges.drop(settings.user, settings.group, own)
+            if settings.spool_limit:
+                privileges.check_folder(self._spools, "spool_dir")
 
     async def _serve(self, control: ControlSocket | None, reloader: Reloader | None) -> None:
         loop = self._loop = asyncio.get_running_loop()

@@ -118,6 +118,29 @@ class PacketPolicy:
     http: Callable[[HttpRequest], HttpAnswer | None] | None = None
 
 
+RAW, IPIP = "raw", "ipip"  # schemes of a Capture
+ANY = "any"  # every interface
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """Something to capture from live.
+
+    scheme: RAW or IPIP.  where: an interface or ANY; the address that tunnelled copies come to.
+    text: as the operator wrote it.  filter: in tcpdump's syntax, for the kernel.
+    ports: the lowest and the highest; a packet must come from or go to one of them.
+    capture_id: told of what is captured.
+    """
+
+    scheme: str
+    where: str
+    text: str
+    filter: str = ""
+    promiscuous: bool = False
+    ports: tuple[int, int] | None = None
+    capture_id: int | None = None
+
+
 class SinkCounts(NamedTuple):
     """Of a sink: records that were lost, by then, and how much of its spool is used."""
 
@@ -211,6 +234,10 @@ class HookSpecs:
     @hookspec
     def packet_policy(self) -> PacketPolicy | None:
         """After configure: what happens to HEP packets before the script."""
+
+    @hookspec
+    def captures(self) -> Iterable[Capture]:  # type: ignore[empty-body]
+        """After configure, when the daemon opens its sockets: what to capture from live."""
 
     @hookspec
     def startup(self, worker: Worker) -> None:
