@@ -7,6 +7,7 @@ here, and one without a meaning for a capture server is ignored.
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ SPOOL_LIMIT = 1 << 30
 class Listen:
     """One socket to open.
 
-    scheme: "udp" or "tcp".  host: an address, a name, an interface, "*" for every address.
+    scheme: "udp", "tcp" or "tls".  host: an address, a name, an interface, "*" for every address.
     text: as the operator wrote it.
     """
 
@@ -36,6 +37,32 @@ class Listen:
     host: str
     port: int
     text: str
+
+
+TLS_VERSIONS = {
+    "1.0": ssl.TLSVersion.TLSv1,
+    "1.1": ssl.TLSVersion.TLSv1_1,
+    "1.2": ssl.TLSVersion.TLSv1_2,
+    "1.3": ssl.TLSVersion.TLSv1_3,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What TLS listeners are opened with: files in PEM form.
+
+    private_key: "" when the certificate's file has it.  ca_list: who may sign the certificates of
+    clients.  verify: a client's certificate must be signed by one of them; require: it must have
+    one.  least: the lowest version, of TLS_VERSIONS.  handshake_seconds: how long it may take.
+    """
+
+    certificate: str = ""
+    private_key: str = ""
+    ca_list: str = ""
+    verify: int = 0
+    require: int = 0
+    least: str = "1.2"
+    handshake_seconds: int = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +93,7 @@ class Settings:
     receive_buffer: int = RECEIVE_BUFFER
     tcp_connections: int = 2048
     tcp_idle_seconds: int = 600
+    tls: Tls = Tls()
     workers: int = 1
     metrics: Listen | None = None
     spool_dir: str = ""
@@ -99,6 +127,10 @@ def parse(globals: Iterable[Global]) -> tuple[Settings, list[tuple[Global, str]]
             elif name in _FIELDS:
                 field, convert = _FIELDS[name]
                 settings = replace(settings, **{field: convert(item.value)})  # type: ignore[arg-type]
+            elif name in _TLS_FIELDS:
+                field, convert = _TLS_FIELDS[name]
+                tls = replace(settings.tls, **{field: convert(item.value)})  # type: ignore[arg-type]
+                settings = replace(settings, tls=tls)
             elif name not in _IGNORED:
                 raise ValueError(_unknown(item.name))
         except ValueError as error:
@@ -110,7 +142,10 @@ def parse(globals: Iterable[Global]) -> tuple[Settings, list[tuple[Global, str]]
             captured.add(captures)
             if captures and not value:
                 continue
-            listen += parse_listen(value, port, no_tcp=no_tcp)
+            asked = parse_listen(value, port, no_tcp=no_tcp)
+            if any(each.scheme == "tls" for each in asked):
+                _check_tls(settings.tls)
+            listen += asked
         except ValueError as error:
             problems.append((item, str(error)))
     if not sockets:
@@ -130,7 +165,7 @@ def parse_listen(value: str, port: int = DEFAULT_PORT, *, no_tcp: bool = False) 
     value = _AFTER_SOCKETS.split(value, maxsplit=1)[0]
     words = re.sub(r"\s*,\s*|(?<!:)\s*:\s*(?!:)", lambda each: each[0].strip(), value).split()
     if not words:
-        raise ValueError("expected [udp:|tcp:]address[:port], got nothing")
+        raise ValueError("expected [udp:|tcp:|tls:]address[:port], got nothing")
     found: list[Listen] = []
     for word in words:
         scheme, rest = _scheme(word)
@@ -141,8 +176,16 @@ def parse_listen(value: str, port: int = DEFAULT_PORT, *, no_tcp: bool = False) 
 
 
 _AFTER_SOCKETS = re.compile(r"\s+(?:advertise|ADVERTISE|name)\b")
-_SCHEMES = {"udp": "udp", "tcp": "tcp", "hep_udp": "udp", "hep_tcp": "tcp", "*": ""}
-_NOT_SPOKEN = ("tls", "sctp", "ws", "wss", "hep_tls", "bin", "hep_ws")
+_SCHEMES = {
+    "udp": "udp",
+    "tcp": "tcp",
+    "tls": "tls",
+    "hep_udp": "udp",
+    "hep_tcp": "tcp",
+    "hep_tls": "tls",
+    "*": "",
+}
+_NOT_SPOKEN = ("sctp", "ws", "wss", "bin", "hep_ws")
 
 
 def _scheme(word: str) -> tuple[str, str]:
@@ -151,7 +194,7 @@ def _scheme(word: str) -> tuple[str, str]:
     if not colon or word.startswith("["):
         return "", word
     if name in _NOT_SPOKEN:
-        raise ValueError(f'"{word}": homerd listens on udp and tcp, not on {name}')
+        raise ValueError(f'"{word}": homerd listens on udp, tcp and tls, not on {name}')
     # "*:9060" is every address, "*:10.0.0.1:9060" every protocol.
     if name in _SCHEMES and (name != "*" or ":" in rest):
         return _SCHEMES[name], rest
@@ -225,6 +268,27 @@ def _opensips_level(value: str | int) -> int:
     return number - 1 if number > 0 else number
 
 
+def _tls_version(value: str | int) -> str:
+    """The lowest version: `1.2`, Kamailio's `TLSv1.2` and `TLSv1.2+`, OpenSIPS's `TLSv1_2-`."""
+    text = str(value)
+    if text.lower() in ("sslv23", "tlsany"):  # whatever both sides know
+        return Tls().least
+    match = re.fullmatch(r"(?:TLS\s?v?)?(1(?:[._][0-3])?)(?:\+|-.*)?", text, re.IGNORECASE)
+    found = "" if match is None else match[1].replace("_", ".")
+    found = "1.0" if found == "1" else found
+    if found not in TLS_VERSIONS:
+        raise ValueError(f'expected the lowest version of TLS, such as "TLSv1.2", got "{value}"')
+    return found
+
+
+def _check_tls(tls: Tls) -> None:
+    if not tls.certificate:
+        raise ValueError('TLS needs tls_certificate = "FILE" and tls_private_key = "FILE"')
+    if (tls.verify or tls.require) and not tls.ca_list:
+        name = "tls_require_certificate" if tls.require else "tls_verify_certificate"
+        raise ValueError(f'{name} needs tls_ca_list = "FILE"')
+
+
 def _metrics(value: str | int) -> Listen | None:
     """`127.0.0.1:9096`; a port alone is of this machine, "" is none."""
     if value == "":
@@ -257,6 +321,21 @@ _FIELDS: dict[str, tuple[str, Callable[[str | int], int | float | str | Listen |
     **dict.fromkeys(("group", "gid"), ("group", str)),
     "plugin_error_budget": ("plugin_error_budget", _from(0)),
     "plugin_block_seconds": ("plugin_block_seconds", _seconds),
+}
+
+# Kamailio's names and, where they differ, OpenSIPS's.
+_TLS_FIELDS: dict[str, tuple[str, Callable[[str | int], int | str]]] = {
+    "tls_certificate": ("certificate", str),
+    "tls_private_key": ("private_key", str),
+    "tls_ca_list": ("ca_list", str),
+    **dict.fromkeys(
+        ("tls_verify", "tls_verify_certificate", "tls_verify_client"), ("verify", _number)
+    ),
+    **dict.fromkeys(
+        ("tls_require_certificate", "tls_require_client_certificate"), ("require", _number)
+    ),
+    "tls_method": ("least", _tls_version),
+    "tls_handshake_timeout": ("handshake_seconds", _from(1)),
 }
 
 # Kamailio 5.6 core/cfg.lex, and what OpenSIPS and newer versions add.
@@ -293,9 +372,8 @@ tcp_connection_match tcp_crlf_ping tcp_defer_accept tcp_delayed_ack tcp_fd_cache
 tcp_keepalive tcp_keepcnt tcp_keepidle tcp_keepintvl tcp_linger2 tcp_msg_data_timeout
 tcp_msg_read_timeout tcp_no_connect tcp_poll_method tcp_rd_buf_size tcp_reuse_port
 tcp_send_timeout tcp_source_ipv4 tcp_source_ipv6 tcp_syncnt tcp_wait_data tcp_wq_blk_size
-tcp_wq_max timer_procs tls_ca_list tls_certificate tls_connection_match tls_disable
-tls_enable tls_handshake_timeout tls_log tls_max_connections tls_method tls_port_no
-tls_private_key tls_require_certificate tls_send_timeout tls_verify tlslog tos
+tcp_wq_max timer_procs tls_connection_match tls_disable
+tls_enable tls_log tls_max_connections tls_port_no tls_send_timeout tlslog tos
 udp4_raw udp4_raw_mtu udp4_raw_ttl udp_mtu udp_mtu_try_proto udp_receiver_mode
 uri_host_extra_chars use_dns_cache use_dns_failover use_dst_blacklist
 user_agent_header verbose_startup version_table virtual_mode wait_worker1_mode
@@ -314,6 +392,6 @@ _IGNORED = frozenset(_NAMES.split())
 
 
 def _unknown(name: str) -> str:
-    known = [*_IGNORED, *_FIELDS, *live.SETTINGS, "listen", "socket", "port", "disable_tcp"]
+    known = [*_IGNORED, *_FIELDS, *_TLS_FIELDS, "listen", "socket", "port", "disable_tcp"]
     hint = did_you_mean(name, known)
     return f'unknown global parameter "{name}"' + (f"\n{hint}" if hint else "")

@@ -1,12 +1,13 @@
 """TCP: streams of HEP3 frames, each connection with a framer of its own, and HTTP on the same port.
 
-The first bytes of a connection tell which it is.  A stream that cannot be followed any more is
-closed, once, and counted in `closed` by reason.
+All of it over TLS where the listener has certificates.  The first bytes of a connection tell which
+it is.  A stream that cannot be followed any more is closed, once, and counted by reason.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import socket
@@ -20,6 +21,7 @@ from homerd.core.engine import Engine, Peer
 from homerd.core.http import HttpStream, looks_like_http
 from homerd.core.settings import Listen
 from homerd.core.source import Address
+from homerd.core.tls import Certificates, TlsFailure, TlsStream
 from homerd.errors import FAULTS
 from homerd.plugin.hookspecs import HttpAnswer, HttpRequest
 from homerd.wire.hep import Framer
@@ -43,7 +45,9 @@ class Connection:
         self.address = address
         self.local: Address = opened.getsockname()
         self.framer = Framer()
-        self.read_at = self.whole_at = time.monotonic()
+        self.opened_at = self.read_at = self.whole_at = time.monotonic()
+        certificates = owner.certificates
+        self.tls = None if certificates is None else TlsStream(certificates.context)
         self.http: HttpStream | None = None
         self._known = False
         self._first = b""
@@ -56,6 +60,8 @@ class Connection:
         """Whether a frame or a request has begun and is not whole, or an answer is not taken."""
         if self.http is not None:
             return self.http.pending or bool(self._out) or self._drains
+        if self.tls is not None and self.tls.pending:
+            return True
         return bool(self._first) or bool(self.framer.pending)
 
     def peer(self, address: Address) -> Peer:
@@ -79,10 +85,15 @@ class Connection:
         self.read_at = time.monotonic()
         if not self.pending:
             self.whole_at = self.read_at
-        if self._known:
-            self._take(data)
-        else:
-            self._look(data)
+        plain = data if self.tls is None else self._decrypted(self.tls, data)
+        if plain and self._known:
+            self._take(plain)
+        elif plain:
+            self._look(plain)
+        if self.tls is not None and self.tls.ended:
+            self.tls.close()
+            self._send_last(self.tls)
+            self.owner.drop(self, "cut" if self.pending and not self._drains else "ended")
         return len(data)
 
     def flush(self) -> None:
@@ -103,6 +114,36 @@ class Connection:
             self._drains = True
             self.socket.shutdown(socket.SHUT_WR)
 
+    def _decrypted(self, tls: TlsStream, data: bytes) -> bytes:
+        """The plain bytes in *data*; what TLS itself has to say is sent."""
+        if self._drains:
+            return b""
+        try:
+            plain = tls.feed(data)
+        except TlsFailure as failure:
+            self._send_last(tls)  # most often an alert that tells the other side what was wrong
+            self.owner.drop(self, failure.reason)
+            return b""
+        self._out += tls.outgoing()
+        if self._out:
+            self.flush()
+        return plain
+
+    def _send_last(self, tls: TlsStream) -> None:
+        """Send what TLS has left to say, before the connection is closed."""
+        with contextlib.suppress(OSError):
+            self.socket.send(tls.outgoing())
+
+    def _answer(self, data: bytes, *, last: bool) -> None:
+        """Send *data*, and nothing after it when it is the *last*."""
+        if self.tls is not None:
+            self.tls.send(data)
+            if last:
+                self.tls.close()
+            data = self.tls.outgoing()
+        self._out += data
+        self.flush()
+
     def _look(self, data: bytes) -> None:
         """The first bytes: HTTP when a method of it stands there, else HEP."""
         data = self._first + data if self._first else data.lstrip(b"\r\n")
@@ -121,10 +162,10 @@ class Connection:
     def _take(self, data: bytes) -> None:
         if self.http is not None:
             if not self._drains:
-                self._out += self.http.feed(data)
+                answer = self.http.feed(data)
                 if not self.http.pending:
                     self.whole_at = self.read_at
-                self.flush()
+                self._answer(answer, last=self.http.closing)
             return
         frames = self.framer.feed(data)
         if frames:
@@ -146,7 +187,8 @@ class TcpSource:
 
     received: frames taken.
     closed: connections that ended, by reason: "ended", "cut" (within a frame), "reset", "idle",
-    "half_sent", "limit", "bad_magic", "bad_total_length".
+    "half_sent", "limit", "bad_magic", "bad_total_length"; with TLS also "handshake" (not done in
+    time) and the reasons of TlsFailure.
     http: HTTP requests: "answered", "unanswered" (500), "no_module" (404), "bad_request",
     "too_large", "bad_answer".
     """
@@ -160,14 +202,18 @@ class TcpSource:
         *,
         max_connections: int,
         idle_seconds: float,
+        certificates: Certificates | None = None,
+        handshake_seconds: float = 30.0,
     ) -> None:
         self.engine = engine
         self.max_connections = max_connections
         self.idle_seconds = idle_seconds
         self.half_sent_seconds = min(HALF_SENT_SECONDS, idle_seconds)
+        self.certificates = certificates
+        self.handshake_seconds = handshake_seconds
         self.socket = source.bind(listen, family, address, socket.SOCK_STREAM)
         self.socket.listen(512)
-        self.name = f"tcp:{source.shown(self.socket.getsockname())}"
+        self.name = f"{listen.scheme}:{source.shown(self.socket.getsockname())}"
         self.connections: set[Connection] = set()
         self.accepted = 0
         self.received = 0
@@ -247,9 +293,15 @@ class TcpSource:
         connection.socket.close()
 
     def tick(self, now: float) -> None:
-        """Close what was silent too long, or holds a frame half-sent."""
+        """Close what was silent too long, or holds a frame half-sent; look for new certificates."""
+        if self.certificates is not None:
+            self.certificates.look()
         for connection in list(self.connections):
-            if now - connection.read_at > self.idle_seconds:
+            tls = connection.tls
+            late = now - connection.opened_at > self.handshake_seconds
+            if late and tls is not None and not tls.established:
+                self.drop(connection, "handshake")
+            elif now - connection.read_at > self.idle_seconds:
                 self.drop(connection, "idle")
             elif connection.pending and now - connection.whole_at > self.half_sent_seconds:
                 self.drop(connection, "half_sent")

@@ -30,6 +30,7 @@ from homerd.core.source import Source
 from homerd.core.spool import default_folder, left_behind
 from homerd.core.tcp import TcpSource
 from homerd.core.timer import Timers
+from homerd.core.tls import Certificates
 from homerd.core.udp import UdpSource
 from homerd.core.watchdog import Watchdog
 from homerd.errors import FAULTS
@@ -300,8 +301,11 @@ class Worker:
         ConfigError, and none is open, when one cannot be.
         """
         settings = self.program.settings
+        certificates: Certificates | None = None
         try:
             for item in listen:
+                if item.scheme == "tls" and certificates is None:
+                    certificates = Certificates(settings.tls)
                 for family, address in source.addresses(item):
                     if item.scheme == "udp":
                         opened: Source = UdpSource(
@@ -315,6 +319,8 @@ class Worker:
                             self.engine,
                             max_connections=settings.tcp_connections,
                             idle_seconds=settings.tcp_idle_seconds,
+                            certificates=certificates if item.scheme == "tls" else None,
+                            handshake_seconds=settings.tls.handshake_seconds,
                         )
                     self.sources.append(opened)
             for each in self.program.captures:

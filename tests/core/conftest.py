@@ -2,6 +2,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from listeners import KEEP, Listener
 
 from homerd.core.program import load
 from homerd.core.worker import Worker
@@ -26,6 +27,20 @@ def worker_for():
     for worker in started:
         worker.close()
         worker.stop()
+
+
+@pytest.fixture
+def listener_for(worker_for, free_port):
+    """A worker that listens on a loopback port, on a loop that runs."""
+    made = []
+
+    def make(scheme, settings="", script=KEEP):
+        made.append(Listener(worker_for(settings + script), scheme, free_port))
+        return made[-1]
+
+    yield make
+    for listener in made:
+        listener.close()
 
 
 @pytest.fixture

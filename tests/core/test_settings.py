@@ -32,6 +32,8 @@ def test_without_listen_both_protocols_are_served_on_the_hep_port():
         ("udp:10.0.0.1", [("udp", "10.0.0.1", 9060)]),
         ("hep_udp:10.0.0.1:9063", [("udp", "10.0.0.1", 9063)]),
         ("hep_tcp:10.0.0.1:9063", [("tcp", "10.0.0.1", 9063)]),
+        ("tls:10.0.0.1:9061", [("tls", "10.0.0.1", 9061)]),
+        ("hep_tls:10.0.0.1", [("tls", "10.0.0.1", 9060)]),
         ("*:9060", [("udp", "*", 9060), ("tcp", "*", 9060)]),
         ("udp:1.1.1.1:1 tcp:2.2.2.2:2", [("udp", "1.1.1.1", 1), ("tcp", "2.2.2.2", 2)]),
         ("udp:1.1.1.1:1 advertise 9.9.9.9:5060", [("udp", "1.1.1.1", 1)]),
@@ -51,7 +53,8 @@ def test_listen_values(text, sockets):
         ("udp:127.0.0.1:hep", 'got "hep"'),
         ("udp:[::1:9060", "not closed"),
         ("udp::9060", "expected an address"),
-        ("tls:127.0.0.1:9061", "not on tls"),
+        ("sctp:127.0.0.1:9061", "not on sctp"),
+        ("tls:127.0.0.1:9061", "TLS needs tls_certificate"),
         ("", "got nothing"),
     ],
 )
