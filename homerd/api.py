@@ -36,6 +36,10 @@ from homerd.plugin.declare import (
 from homerd.plugin.exposition import CONTENT_TYPE as METRICS_CONTENT_TYPE
 from homerd.plugin.exposition import render as render_metrics
 from homerd.plugin.hookspecs import (
+    ANY,
+    IPIP,
+    RAW,
+    Capture,
     HttpAnswer,
     HttpRequest,
     Outline,
@@ -54,13 +58,17 @@ from homerd.wire.sip import SipMessage
 from homerd.wire.uri import NameAddr, Uri, parse_name_addr, parse_uri
 
 __all__ = [
+    "ANY",
+    "IPIP",
     "METRICS_CONTENT_TYPE",
+    "RAW",
     "Archive",
     "ArchiveColumn",
     "ArchiveEntry",
     "ArchiveError",
     "ArchiveHead",
     "BatchSink",
+    "Capture",
     "ConfigError",
     "Const",
     "ConstantText",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from homerd.api import Outline, Problem
+from homerd_plugins import _capture_raw
 from homerd_plugins._flatstore import address_in
 from homerd_plugins._homer_app import address_of_homer_app
 from homerd_plugins._stores import POSTGRES, store_of_url, without_password
@@ -38,19 +39,7 @@ def problems(plugin: SipCapture, outline: Outline) -> Iterator[Problem]:
             yield Problem(
                 f"{name} is {getattr(plugin, name)}, expected 0 to {highest}", parameter=name
             )
-    if plugin.raw_ipip_capture_on and plugin.raw_moni_capture_on:
-        yield Problem(
-            "raw_ipip_capture_on and raw_moni_capture_on exclude each other",
-            parameter="raw_moni_capture_on",
-        )
-    elif plugin.raw_ipip_capture_on or plugin.raw_moni_capture_on:
-        yield Problem(
-            "live capture from an interface is not there yet: nothing will come from it",
-            parameter="raw_ipip_capture_on"
-            if plugin.raw_ipip_capture_on
-            else "raw_moni_capture_on",
-            warning=True,
-        )
+    yield from _capture_raw.problems(plugin)
     for mode in plugin.capture_mode:
         if mode.choice.how == "hash" and mode.hash_source is None:
             yield Problem(

@@ -35,6 +35,7 @@ from homerd.api import (
     pseudo_variable,
     script_function,
 )
+from homerd_plugins import _capture_raw
 from homerd_plugins._capture_problems import ENTRY_EVENT, MAIN_ROUTE, problems
 from homerd_plugins._capture_stores import (
     DEFAULT_MODE,
@@ -193,13 +194,13 @@ class SipCapture(Plugin):
     )
     topoh_unmask = ModParam(int, 0, reloadable=True, help="accepted")
     event_callback = ModParam(str, "", reloadable=True, help="accepted")
-    raw_socket_listen = ModParam(str, "", help="accepted: live capture")
-    raw_interface = ModParam(str, "", help="accepted: live capture")
-    raw_sock_children = ModParam(int, 1, help="accepted: live capture")
-    raw_ipip_capture_on = ModParam(int, 0, help="accepted: live capture")
-    raw_moni_capture_on = ModParam(int, 0, help="accepted: live capture")
-    raw_moni_bpf_on = ModParam(int, 0, help="accepted: live capture")
-    promiscuous_on = ModParam(int, 0, help="accepted: live capture")
+    raw_moni_capture_on = ModParam(int, 0, help="1: captures from raw_interface, or from all")
+    raw_ipip_capture_on = ModParam(int, 0, help="1: takes copies that come in IP-in-IP tunnels")
+    raw_socket_listen = ModParam(str, "", help="ports to look for, and IP-in-IP: address:low-high")
+    raw_interface = ModParam(str, "", help="the interface captured from")
+    promiscuous_on = ModParam(int, 0, help="1: raw_interface takes what is sent to others, too")
+    raw_moni_bpf_on = ModParam(int, 0, help="1: other than UDP of these ports ends in the kernel")
+    raw_sock_children = ModParam(int, 1, help="accepted: one loop reads each socket")
 
     def __init__(self) -> None:
         self.settings = Settings()
@@ -285,6 +286,8 @@ class SipCapture(Plugin):
             if self.ip_protocol_numbers
             else KAMAILIO_PROTOCOLS
         )
+
+    captures = hookimpl(_capture_raw.captures)
 
     @hookimpl
     def packet_policy(self) -> PacketPolicy:

@@ -247,6 +247,9 @@ def _open(capture: Capture) -> Iterator[Opened]:
         try:
             opened.setblocking(False)
             opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            if capture.interface:
+                name = capture.interface.encode()
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
             opened.bind((capture.where, 0))
         except OSError:
             opened.close()

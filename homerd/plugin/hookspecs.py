@@ -129,7 +129,7 @@ class Capture:
     scheme: RAW or IPIP.  where: an interface or ANY; the address that tunnelled copies come to.
     text: as the operator wrote it.  filter: in tcpdump's syntax, for the kernel.
     ports: the lowest and the highest; a packet must come from or go to one of them.
-    capture_id: told of what is captured.
+    capture_id: told of what is captured.  interface: of an address, the only one it is taken from.
     """
 
     scheme: str
@@ -139,6 +139,7 @@ class Capture:
     promiscuous: bool = False
     ports: tuple[int, int] | None = None
     capture_id: int | None = None
+    interface: str = ""
 
 
 class SinkCounts(NamedTuple):
