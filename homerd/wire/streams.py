@@ -16,7 +16,7 @@ from typing import NamedTuple
 from homerd.wire import content, sipstream, websocket
 from homerd.wire.content import Content
 
-FIN, SYN, RST = 0x01, 0x02, 0x04
+FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 
 REASONS = (
     "tcp_gap",

@@ -203,7 +203,7 @@ class WebSocketFramer:
             self.skipped += len(text)
 
     def _inflate(self, message: bytes) -> bytes | None:
-        """RFC 7692 7.2.2.  A peer that begins each message with an empty window is read the same."""
+        """RFC 7692 7.2.2.  A peer that empties its window after each message is read the same."""
         if self._inflater is None or self._inflater.eof:
             self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         try:

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homerd.wire import hep
-from homerd.wire.streams import FIN, NOTES, REASONS, RST, SYN, Late, TcpStreams
+from homerd.wire.streams import ACK, FIN, NOTES, REASONS, RST, SYN, Late, TcpStreams
 
-ACK = 0x10
 PHONE, PROXY = b"\x0a\x00\x00\x01", b"\x0a\x00\x00\x02"
 TLS_RECORD = bytes.fromhex("1603010005") + b"hello"
 HEP_FRAME = hep.assemble([(0, 1, b"\x02"), (0, 15, b"OPTIONS sip:a@b SIP/2.0\r\n\r\n")])
