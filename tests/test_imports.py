@@ -43,6 +43,7 @@ MAY_IMPORT = {
         "dpkt",
         "h11",
         "watchfiles",
+        "wsproto",
     ],
     "homerd.api": [
         "homerd.errors",

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import h11
 
+from homerd.core.websocket import WebSocketStream, asks_for_websocket
 from homerd.plugin.hookspecs import HttpAnswer, HttpRequest
 
 MAX_HEAD = 16 << 10
@@ -40,11 +41,19 @@ class HttpStream:
 
     ends: local and remote end, as HttpRequest has them.  answer: called for each whole request.
     counts: requests by how they ended.  closing: nothing more is read once this is set.
+    websocket: what reads from then on, with *upgrades* and once a request asked for it.
     """
 
     def __init__(
-        self, ends: tuple[int, bytes, int, bytes, int], answer: Answer, counts: Counter[str]
+        self,
+        ends: tuple[int, bytes, int, bytes, int],
+        answer: Answer,
+        counts: Counter[str],
+        *,
+        upgrades: bool = False,
     ) -> None:
+        self._upgrades = upgrades
+        self.websocket: WebSocketStream | None = None
         self._ends = ends
         self._answer = answer
         self._counts = counts
@@ -63,7 +72,7 @@ class HttpStream:
         out: list[bytes] = []
         self._connection.receive_data(data)
         try:
-            while not self.closing:
+            while not self.closing and self.websocket is None:
                 event = self._connection.next_event()
                 if event is h11.NEED_DATA:
                     if self._connection.they_are_waiting_for_100_continue:
@@ -87,6 +96,10 @@ class HttpStream:
                 return
             self._body += event.data
         elif isinstance(event, h11.EndOfMessage):
+            request = self._request
+            if self._upgrades and request is not None and asks_for_websocket(request):
+                self._upgrade(request, out)
+                return
             answer, counted = self._answer(self._whole())
             self._counts[counted] += 1
             self._send(answer, out)
@@ -97,6 +110,20 @@ class HttpStream:
                 self.closing = True
         else:  # closed, or paused behind a request that asked for another protocol
             self.closing = True
+
+    def _upgrade(self, request: h11.Request, out: list[bytes]) -> None:
+        try:
+            self.websocket = WebSocketStream(request)
+        except ValueError:
+            self._counts["bad_request"] += 1
+            self._refuse(HttpAnswer(400, "Bad Request"), out)
+            return
+        self._counts["upgraded"] += 1
+
+    @property
+    def behind(self) -> bytes:
+        """What came behind the request that asked for WebSocket."""
+        return self._connection.trailing_data[0]
 
     def _whole(self) -> HttpRequest:
         request = self._request

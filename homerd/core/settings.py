@@ -29,7 +29,8 @@ SPOOL_LIMIT = 1 << 30
 class Listen:
     """One socket to open.
 
-    scheme: "udp", "tcp" or "tls".  host: an address, a name, an interface, "*" for every address.
+    scheme: "udp", "tcp", "tls", "ws" or "wss".  host: an address, a name, an interface, "*" for
+    every address.
     text: as the operator wrote it.
     """
 
@@ -39,6 +40,7 @@ class Listen:
     text: str
 
 
+OVER_TLS = frozenset({"tls", "wss"})
 TLS_VERSIONS = {
     "1.0": ssl.TLSVersion.TLSv1,
     "1.1": ssl.TLSVersion.TLSv1_1,
@@ -143,7 +145,7 @@ def parse(globals: Iterable[Global]) -> tuple[Settings, list[tuple[Global, str]]
             if captures and not value:
                 continue
             asked = parse_listen(value, port, no_tcp=no_tcp)
-            if any(each.scheme == "tls" for each in asked):
+            if any(each.scheme in OVER_TLS for each in asked):
                 _check_tls(settings.tls)
             listen += asked
         except ValueError as error:
@@ -165,7 +167,7 @@ def parse_listen(value: str, port: int = DEFAULT_PORT, *, no_tcp: bool = False) 
     value = _AFTER_SOCKETS.split(value, maxsplit=1)[0]
     words = re.sub(r"\s*,\s*|(?<!:)\s*:\s*(?!:)", lambda each: each[0].strip(), value).split()
     if not words:
-        raise ValueError("expected [udp:|tcp:|tls:]address[:port], got nothing")
+        raise ValueError("expected [udp:|tcp:|tls:|ws:|wss:]address[:port], got nothing")
     found: list[Listen] = []
     for word in words:
         scheme, rest = _scheme(word)
@@ -183,9 +185,13 @@ _SCHEMES = {
     "hep_udp": "udp",
     "hep_tcp": "tcp",
     "hep_tls": "tls",
+    "ws": "ws",
+    "wss": "wss",
+    "hep_ws": "ws",
+    "hep_wss": "wss",
     "*": "",
 }
-_NOT_SPOKEN = ("sctp", "ws", "wss", "bin", "hep_ws")
+_NOT_SPOKEN = ("sctp", "bin")
 
 
 def _scheme(word: str) -> tuple[str, str]:
@@ -194,7 +200,7 @@ def _scheme(word: str) -> tuple[str, str]:
     if not colon or word.startswith("["):
         return "", word
     if name in _NOT_SPOKEN:
-        raise ValueError(f'"{word}": homerd listens on udp, tcp and tls, not on {name}')
+        raise ValueError(f'"{word}": homerd listens on udp, tcp, tls, ws and wss, not on {name}')
     # "*:9060" is every address, "*:10.0.0.1:9060" every protocol.
     if name in _SCHEMES and (name != "*" or ":" in rest):
         return _SCHEMES[name], rest

@@ -1,4 +1,5 @@
-"""TCP: streams of HEP3 frames, each connection with a framer of its own, and HTTP on the same port.
+"""TCP: streams of HEP3 frames, each connection with a framer of its own, and on the same port HTTP
+and WebSocket.
 
 All of it over TLS where the listener has certificates.  The first bytes of a connection tell which
 it is.  A stream that cannot be followed any more is closed, once, and counted by reason.
@@ -22,6 +23,7 @@ from homerd.core.http import HttpStream, looks_like_http
 from homerd.core.settings import Listen
 from homerd.core.source import Address
 from homerd.core.tls import Certificates, TlsFailure, TlsStream
+from homerd.core.websocket import WebSocketStream
 from homerd.errors import FAULTS
 from homerd.plugin.hookspecs import HttpAnswer, HttpRequest
 from homerd.wire.hep import Framer
@@ -49,6 +51,7 @@ class Connection:
         certificates = owner.certificates
         self.tls = None if certificates is None else TlsStream(certificates.context)
         self.http: HttpStream | None = None
+        self.websocket: WebSocketStream | None = None
         self._known = False
         self._first = b""
         self._out = bytearray()
@@ -58,6 +61,8 @@ class Connection:
     @property
     def pending(self) -> bool:
         """Whether a frame or a request has begun and is not whole, or an answer is not taken."""
+        if self.websocket is not None:
+            return self.websocket.pending or bool(self._out)
         if self.http is not None:
             return self.http.pending or bool(self._out) or self._drains
         if self.tls is not None and self.tls.pending:
@@ -156,16 +161,22 @@ class Connection:
         if is_http:
             peer = self.peer(self.address)
             ends = (peer.family, peer.src, peer.src_port, peer.dst, peer.dst_port)
-            self.http = HttpStream(ends, self.owner.answer, self.owner.http)
+            self.http = HttpStream(ends, self.owner.answer, self.owner.http, upgrades=True)
         self._take(data)
 
     def _take(self, data: bytes) -> None:
+        if self.websocket is not None:
+            self._take_messages(self.websocket, data)
+            return
         if self.http is not None:
             if not self._drains:
                 answer = self.http.feed(data)
                 if not self.http.pending:
                     self.whole_at = self.read_at
                 self._answer(answer, last=self.http.closing)
+                if self.http.websocket is not None:
+                    self.websocket = self.http.websocket
+                    self._take_messages(self.websocket, self.http.behind)
             return
         frames = self.framer.feed(data)
         if frames:
@@ -174,6 +185,16 @@ class Connection:
         self.owner.engine.handle([(frame, self.address) for frame in frames], self)
         if self.framer.fault is not None:
             self.owner.drop(self, self.framer.fault.reason)
+
+    def _take_messages(self, websocket: WebSocketStream, data: bytes) -> None:
+        frames = websocket.feed(data)
+        if frames or not websocket.pending:
+            self.whole_at = self.read_at
+        self.owner.received += len(frames)
+        self.owner.engine.handle([(frame, self.address) for frame in frames], self)
+        self._answer(websocket.outgoing(), last=bool(websocket.ended))
+        if websocket.ended:
+            self.owner.drop(self, websocket.ended)
 
     def waiting(self) -> int:
         """Bytes the kernel has received and nobody has read."""
@@ -188,9 +209,10 @@ class TcpSource:
     received: frames taken.
     closed: connections that ended, by reason: "ended", "cut" (within a frame), "reset", "idle",
     "half_sent", "limit", "bad_magic", "bad_total_length"; with TLS also "handshake" (not done in
-    time) and the reasons of TlsFailure.
-    http: HTTP requests: "answered", "unanswered" (500), "no_module" (404), "bad_request",
-    "too_large", "bad_answer".
+    time) and the reasons of TlsFailure; with WebSocket the reasons of
+    WebSocketStream.
+    http: HTTP requests: "answered", "upgraded" (to WebSocket), "unanswered" (500), "no_module"
+    (404), "bad_request", "too_large", "bad_answer".
     """
 
     def __init__(

@@ -24,7 +24,7 @@ from homerd.core.params import Change, ParamsInUse, tell_outline
 from homerd.core.program import entry_of
 from homerd.core.raw import open_capture
 from homerd.core.reload import Reloads
-from homerd.core.settings import Listen
+from homerd.core.settings import OVER_TLS, Listen
 from homerd.core.sink import BatchSink
 from homerd.core.source import Source
 from homerd.core.spool import default_folder, left_behind
@@ -304,7 +304,7 @@ class Worker:
         certificates: Certificates | None = None
         try:
             for item in listen:
-                if item.scheme == "tls" and certificates is None:
+                if item.scheme in OVER_TLS and certificates is None:
                     certificates = Certificates(settings.tls)
                 for family, address in source.addresses(item):
                     if item.scheme == "udp":
@@ -319,7 +319,7 @@ class Worker:
                             self.engine,
                             max_connections=settings.tcp_connections,
                             idle_seconds=settings.tcp_idle_seconds,
-                            certificates=certificates if item.scheme == "tls" else None,
+                            certificates=certificates if item.scheme in OVER_TLS else None,
                             handshake_seconds=settings.tls.handshake_seconds,
                         )
                     self.sources.append(opened)
