@@ -1,0 +1,73 @@
+"""Packets as the HEP frames that leave for a profile's targets."""
+
+from __future__ import annotations
+
+from homerd.api import Frame, Packet, hep_encode
+from homerd_plugins._hep_profile import Profile
+
+_TYPES = (0, 255)
+
+
+def frame_of(packet: Packet, profile: Profile, kind: int | None = None) -> bytes | str:
+    """The bytes that leave, or the reason why none do.
+
+    kind: the payload type to write in place of the packet's own.
+    """
+    frame = packet.hep
+    if kind is None and frame.version == profile.version and profile.as_received:
+        whole = _as_it_came(frame)
+        if whole:
+            return whole
+    if profile.version < 3 and (kind or frame.payload_type) != 1:
+        return "not_sip"  # older versions carry nothing else
+    try:
+        return hep_encode(
+            _rewritten(packet, profile, kind), profile.version, compress=profile.compress
+        )
+    except ValueError:
+        return "too_large"
+
+
+def _as_it_came(frame: Frame) -> bytes:
+    """The datagram, if it is a frame and nothing else."""
+    raw = frame.raw
+    if frame.version == 3:
+        if raw[:3] not in (b"HEP", b"EEP"):  # in an envelope of gzip, which no stream can carry
+            return b""
+        return raw[: int.from_bytes(raw[4:6], "big")]
+    return raw
+
+
+def _rewritten(packet: Packet, profile: Profile, kind: int | None) -> Frame:
+    frame = packet.hep
+    extra = dict(frame.extra or {})
+    extra.pop("compressed", None)
+    if profile.node is not None:
+        extra["node_name"] = profile.node
+    # A packet without a time gets that of its arrival here: after an outage the next receiver's
+    # would be hours late.
+    return Frame(
+        3,
+        frame.family,
+        frame.protocol,
+        frame.src,
+        frame.dst,
+        frame.src_port,
+        frame.dst_port,
+        packet.seconds,
+        packet.micros,
+        frame.payload_type if kind is None else kind,
+        frame.capture_id if profile.capture_id is None else profile.capture_id,
+        frame.auth_key if profile.key is None else profile.key,
+        frame.correlation_id,
+        frame.payload,
+        warnings=frame.warnings,
+        extra=extra,
+    )
+
+
+def payload_type(value: str | int) -> int:
+    """A HEP payload type as a script writes it; ValueError says what is wrong."""
+    if not str(value).isdigit() or not _TYPES[0] <= int(value) <= _TYPES[1]:
+        raise ValueError(f'expected a payload type from {_TYPES[0]} to {_TYPES[1]}, got "{value}"')
+    return int(value)
