@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -216,6 +217,32 @@ def test_a_gzip_envelope_keeps_the_datagram_as_it_came():
 )
 def test_what_is_no_frame_says_why(data, reason):
     assert decoded(data) == {"error": reason}
+
+
+@pytest.mark.parametrize("window", [31, 15, -15], ids=["gzip", "zlib", "deflate"])
+@pytest.mark.parametrize("envelope", [False, True])
+def test_a_payload_that_unpacks_to_60_megabytes_costs_no_more_than_the_limit(window, envelope):
+    packer = zlib.compressobj(9, wbits=window)
+    data = hep.assemble([(0, 16, packer.compress(bytes(60 << 20)) + packer.flush())])
+    if envelope:
+        data = gzip.compress(data)
+    tracemalloc.start()
+    try:
+        assert decoded(data) == {"error": "decompress_too_large"}
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * hep.INFLATE_LIMIT
+
+
+def test_a_payload_as_large_as_the_limit_is_unpacked():
+    body = bytes(hep.INFLATE_LIMIT)
+    assert hep.decode(hep.assemble([(0, 16, zlib.compress(body))])).payload == body
+
+
+def test_of_many_compressed_payloads_only_the_last_is_unpacked():
+    broken, whole = (0, 16, b"no stream"), (0, 16, zlib.compress(b"packed"))
+    assert hep.decode(hep.assemble([broken] * 50 + [whole])).payload == b"packed"
 
 
 def test_what_follows_a_complete_compressed_stream_is_ignored():
