@@ -1,0 +1,149 @@
+"""Where media will flow, as an SDP body tells it.
+
+Only what leads from a media packet back to its call is read: connection, media and RTCP addresses,
+and the codecs behind payload types.  Never raises; a line that cannot be read is as if it were not
+there.  At most MAX_MEDIA media lines are read.  Sources: RFC 4566, 3605 (a=rtcp), 5761 (rtcp-mux).
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import NamedTuple
+
+MAX_MEDIA = 32
+MAX_PAIRS = 16  # ports that one media line may ask for: `m=audio 4000/2`
+MAX_CODECS = 64
+
+_BEGIN = b"v=0"
+_NOWHERE = {b"\0" * 4, b"\0" * 16}
+
+
+class Codec(NamedTuple):
+    """What a payload type stands for; clock in Hz."""
+
+    name: str
+    clock: int
+
+
+class Media(NamedTuple):
+    """One pair of ports: RTP is expected at (address, port), RTCP at (rtcp_address, rtcp_port).
+
+    Addresses are packed.  mux: RTCP may come to the port of RTP as well.
+    """
+
+    address: bytes
+    port: int
+    rtcp_address: bytes
+    rtcp_port: int
+    mux: bool
+    codecs: dict[int, Codec]
+
+
+class _Line:
+    """A media line as it is being read."""
+
+    __slots__ = ("address", "codecs", "mux", "pairs", "port", "rtcp_address", "rtcp_port")
+
+    def __init__(self, port: int, pairs: int, address: bytes) -> None:
+        self.port = port
+        self.pairs = pairs
+        self.address = address
+        self.rtcp_address = b""
+        self.rtcp_port = 0
+        self.mux = False
+        self.codecs: dict[int, Codec] = {}
+
+
+def find(message: bytes) -> int:
+    """Where an SDP body begins in *message*, which may be one part of several; -1 for none."""
+    at = message.find(b"\nv=0")
+    return at + 1 if at >= 0 else -1
+
+
+def media(body: bytes) -> list[Media]:
+    """The media lines of *body*, which begins with `v=0`; those that take no media are left out."""
+    found: list[_Line] = []
+    connection = b""
+    line: _Line | None = None
+    begun = False
+    for raw in body.split(b"\n"):
+        key, value = raw[:2], raw[2:].strip()
+        if key == b"m=":
+            if len(found) >= MAX_MEDIA:
+                break
+            line = _media_line(value, connection)
+            found.append(line)
+        elif key == b"c=":
+            address = _address(value.split())
+            if line is None:
+                connection = address
+            else:
+                line.address = address
+        elif key == b"a=":
+            if line is not None:
+                _attribute(line, value)
+        elif key == b"--" or (begun and raw.startswith(_BEGIN)):
+            break  # the next part of a body of several
+        begun = True
+    return [each for one in found for each in _pairs(one)]
+
+
+def _pairs(line: _Line) -> list[Media]:
+    if not line.port or not line.address or line.address in _NOWHERE:
+        return []
+    rtcp_address = line.rtcp_address or line.address
+    told = []
+    for number in range(line.pairs):
+        port = line.port + 2 * number
+        rtcp_port = line.rtcp_port + 2 * number if line.rtcp_port else port + 1
+        if port > 65535:
+            break
+        told.append(
+            Media(line.address, port, rtcp_address, rtcp_port & 0xFFFF, line.mux, line.codecs)
+        )
+    return told
+
+
+def _media_line(value: bytes, connection: bytes) -> _Line:
+    """m=<media> <port>["/"<pairs>] <proto> <fmt> …"""
+    words = value.split()
+    port, _, pairs = words[1].partition(b"/") if len(words) > 1 else (b"", b"", b"")
+    return _Line(_number(port, 65535), min(_number(pairs, 65535) or 1, MAX_PAIRS), connection)
+
+
+def _attribute(line: _Line, value: bytes) -> None:
+    """a=rtcp-mux, a=rtcp:<port> [IN IP4 <address>], a=rtpmap:<type> <name>/<clock>[/<channels>]"""
+    name, _, told = value.partition(b":")
+    if name == b"rtcp-mux":
+        line.mux = True
+    elif name == b"rtcp":
+        words = told.split()
+        if words:
+            line.rtcp_port = _number(words[0], 65535)
+            line.rtcp_address = _address(words[1:])
+    elif name == b"rtpmap" and len(line.codecs) < MAX_CODECS:
+        words = told.split()
+        if len(words) == 2:
+            codec, _, clock = words[1].partition(b"/")
+            kind = _number(words[0], 127)
+            if words[0].isdigit():
+                text = codec[:32].decode("ascii", "replace")
+                line.codecs[kind] = Codec(text, _number(clock.partition(b"/")[0], 1 << 31))
+
+
+def _address(words: list[bytes]) -> bytes:
+    """IN IP4 <address>[/<ttl>]; a name is not looked up."""
+    if len(words) < 3:
+        return b""
+    try:
+        return ip_address(words[2].partition(b"/")[0].decode("ascii")).packed
+    except ValueError:
+        return b""
+
+
+def _number(text: bytes, most: int) -> int:
+    """A decimal number up to *most*, 0 for anything else."""
+    if not text.isdigit() or len(text) > 10:
+        return 0
+    number = int(text)
+    return number if number <= most else 0
