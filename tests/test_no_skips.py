@@ -20,9 +20,12 @@ def test_two():
 """
 
 
-@pytest.mark.parametrize(("ci", "status"), [("true", 1), ("", 0)])
-def test_a_skipped_test_fails_the_run_in_ci(tmp_path, ci, status):
-    (tmp_path / "test_some.py").write_text(TESTS)
+@pytest.mark.parametrize(
+    ("ci", "reason", "status"),
+    [("true", "no server", 1), ("", "no server", 0), ("true", "privilege: no namespace", 0)],
+)
+def test_a_skipped_test_fails_the_run_in_ci(tmp_path, ci, reason, status):
+    (tmp_path / "test_some.py").write_text(TESTS.replace("no server", reason))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no_skips", "-p", "no:cacheprovider"],
         capture_output=True,
@@ -31,4 +34,4 @@ def test_a_skipped_test_fails_the_run_in_ci(tmp_path, ci, status):
         env=os.environ | {"CI": ci, "PYTHONPATH": str(Path(__file__).parent)},
     )
     assert done.returncode == status
-    assert "skipped 1: Skipped: no server" in done.stdout
+    assert f"skipped 1: Skipped: {reason}" in done.stdout

@@ -22,6 +22,7 @@ SO_ATTACH_FILTER = 26
 _LIBRARY = "libpcap.so.0.8"
 _NO_NETMASK = 0xFFFFFFFF
 _ERROR_SIZE = 256
+_RAW_IP, _RAW_HERE = 101, 12  # in files, and as libpcap numbers it on Linux
 _instruction = Struct("=HBBI")
 
 # What the kernel says of a packet beside its bytes: linux/filter.h, SKF_AD_OFF and what follows.
@@ -166,7 +167,7 @@ def _opened(library: Any, linktype: int, interface: str) -> Any:
             if library.pcap_activate(handle) >= 0:
                 return handle
             library.pcap_close(handle)
-    handle = library.pcap_open_dead(linktype, SNAPLEN)
+    handle = library.pcap_open_dead(_RAW_HERE if linktype == _RAW_IP else linktype, SNAPLEN)
     if not handle:
         raise ConfigError(f"libpcap has no filters for link type {linktype}")
     return handle

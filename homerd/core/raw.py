@@ -7,9 +7,11 @@ had no room for is counted apart.  HEP that is seen is not opened, for it may be
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import fcntl
 import logging
+import os
 import socket
 import time
 from collections import Counter
@@ -53,6 +55,7 @@ _word = Struct("=I").unpack_from
 _family = Struct("=H").unpack_from
 _aux = Struct("=IIIHHHH").unpack_from
 _statistics = Struct("=II").unpack_from
+_link_address = Struct("=HHiHBB8s").pack
 _tag = Struct(">HH").pack
 _sll = Struct(">HHH8sH").pack
 
@@ -288,10 +291,22 @@ def _open_interface(capture: Capture) -> Opened:
 def _bind(opened: Opened, capture: Capture) -> None:
     name = "" if capture.where == ANY else capture.where
     opened.index = socket.if_nametoindex(name) if name else 0
-    opened.socket.bind((name, _ALL))
+    if name:
+        opened.socket.bind((name, _ALL))
+    else:
+        _bind_everywhere(opened.socket)
     if capture.promiscuous:
         asked = pack("=IHH8s", opened.index, _PROMISCUOUS, 0, b"")
         opened.socket.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, asked)
+
+
+def _bind_everywhere(opened: socket.socket) -> None:
+    """Python's bind wants the name of an interface."""
+    address = _link_address(socket.AF_PACKET, socket.htons(_ALL), 0, 0, 0, 0, b"")
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.bind(opened.fileno(), address, len(address)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def _hardware(capture: Capture) -> int:
