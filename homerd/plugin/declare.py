@@ -172,6 +172,7 @@ class Plugin:
     waits_seconds: float = 0.0
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()  # Generic, wherever it stands in the class line
         if "name" not in cls.__dict__:
             cls.name = cls.__name__.lower()
 
