@@ -26,6 +26,7 @@ from homerd_plugins._hep_profile import Profile, Target
 HELLO_SECONDS = 2.0
 LARGEST_DATAGRAM = 65507  # 65535 less the headers of IPv4 and UDP
 _PIECE = 1 << 16
+_BATCH_PIECE = 4 << 20
 _LOOK_SECONDS = 0.002
 
 
@@ -155,7 +156,7 @@ class StreamLine:
         """The frames, and wait until they are taken."""
         try:
             if self.acknowledges:
-                self._send_batch(id, frames)
+                self._send_batch(id, frames, progress)
             else:
                 self._send_frames(frames, progress)
         except EOFError as error:
@@ -172,14 +173,22 @@ class StreamLine:
         with contextlib.suppress(OSError):
             self.socket.close()
 
-    def _send_batch(self, id: str, frames: Sequence[bytes]) -> None:
-        self.socket.settimeout(self.timeout)
-        self.socket.sendall(b"".join(frames) + hep_batch.end(len(frames), id))
-        until = time.monotonic() + self.timeout
-        while True:
-            kind, body = self._answer(until)
-            if kind == hep_batch.TAKEN and body == id.encode():
-                return
+    def _send_batch(self, id: str, frames: Sequence[bytes], progress: Progress) -> None:
+        """In pieces of a size that the receiver takes, the same ones in each try."""
+        while (first := progress.sent) < len(frames):
+            size, last = 0, first
+            while last < len(frames) and size < _BATCH_PIECE:
+                size += len(frames[last])
+                last += 1
+            piece_id = id if not first else f"{id}@{first}"
+            self.socket.settimeout(self.timeout)
+            self.socket.sendall(
+                b"".join(frames[first:last]) + hep_batch.end(last - first, piece_id)
+            )
+            until = time.monotonic() + self.timeout
+            while self._answer(until) != (hep_batch.TAKEN, piece_id.encode()):
+                pass
+            progress.sent = last
 
     def _send_frames(self, frames: Sequence[bytes], progress: Progress) -> None:
         """In pieces; those the other host has taken are not sent again."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from homerd.core.spool import Entry
@@ -23,15 +23,38 @@ QUEUE_LIMIT = 100_000
 BATCH_SIZE = 1000
 
 
+class Receipt:
+    """Who is told, once, that no kill can lose a batch any more, or that it was lost.
+
+    parts: pieces of the batch that are not settled.
+    """
+
+    __slots__ = ("_lost", "_tell", "parts")
+
+    def __init__(self, tell: Callable[[bool], None]) -> None:
+        self._tell: Callable[[bool], None] | None = tell
+        self._lost = False
+        self.parts = 1
+
+    def settle(self, safe: bool) -> None:
+        """One piece less, with `changed` held."""
+        self.parts -= 1
+        self._lost |= not safe
+        if self.parts <= 0 and self._tell is not None:
+            tell, self._tell = self._tell, None
+            tell(not self._lost)
+
+
 class Batch:
     """Records on their way.
 
     id: "" until it is first taken.  entry: its place in the spool.  packable: False for what the
     spool cannot hold.  copied: whether it is in the spool, or about to be, while it is in flight.
     faults: how many of its records were found at fault, shared by the parts of one batch.
+    receipt: for whoever sent it, until it is settled.
     """
 
-    __slots__ = ("copied", "entry", "faults", "id", "packable", "records")
+    __slots__ = ("copied", "entry", "faults", "id", "packable", "receipt", "records")
 
     def __init__(
         self,
@@ -41,6 +64,7 @@ class Batch:
         *,
         packable: bool = True,
         faults: list[int] | None = None,
+        receipt: Receipt | None = None,
     ) -> None:
         self.records = records
         self.id = id
@@ -48,6 +72,13 @@ class Batch:
         self.packable = packable
         self.copied = False
         self.faults = faults or []
+        self.receipt = receipt
+
+    def settle(self, safe: bool = True) -> None:
+        """It is written, refused or on disk; or lost.  With `changed` held."""
+        receipt, self.receipt = self.receipt, None
+        if receipt is not None:
+            receipt.settle(safe)
 
 
 class Batches:
@@ -81,10 +112,10 @@ class Batches:
         self._run = secrets.token_hex(8)
         self._numbers = 0
 
-    def hand_over(self, records: list[Any]) -> int:
+    def hand_over(self, records: list[Any], id: str = "", receipt: Receipt | None = None) -> int:
         """On the loop: take the open batch; how many records were dropped for it."""
         with self.changed:
-            self.waiting.append(Batch(records))
+            self.waiting.append(Batch(records, id, receipt=receipt))
             self.waiting_records += len(records)
             dropped = self.make_room()
             self.note()
@@ -176,8 +207,9 @@ class Batches:
         limit = self.limit * (2 if self.spools else 1)
         dropped = 0
         while self.waiting_records > limit:
-            oldest = len(self.waiting.popleft().records)
-            self.waiting_records -= oldest
-            dropped += oldest
+            oldest = self.waiting.popleft()
+            self.waiting_records -= len(oldest.records)
+            dropped += len(oldest.records)
+            oldest.settle(safe=False)
         self.lose(dropped, "queue_full")
         return dropped

@@ -19,6 +19,7 @@ from homerd.wire.hep import Frame, decode, encode
 from homerd.wire.sip import looks_like_sip
 
 if TYPE_CHECKING:
+    from homerd.core.intake import Intake
     from homerd.lang.runtime import End
     from homerd.lang.script import CompiledScript
 
@@ -76,6 +77,7 @@ class Engine:
     gave_records: packets with an effect.  not_stored: those without, by what ended them.
     after: called when a source's datagrams have been routed.
     fault: shown what a packet's run ended with; gives the module whose fault it is, "" for none.
+    intake: takes batches that are acknowledged; None where nobody does.
     last_failure: set by each fault; whoever wants to know clears it before.
     """
 
@@ -99,6 +101,7 @@ class Engine:
         self.tally = Tally()
         self._tallies = False
         self.last_failure: Failure | None = None
+        self.intake: Intake | None = None
         self._logged: dict[str, float] = {}
         self._suppressed: Counter[str] = Counter()
 

@@ -15,6 +15,7 @@ import hashlib
 import logging
 import random
 import re
+import sys
 import threading
 import time
 from collections import Counter
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from homerd.core.batches import BATCH_SIZE, QUEUE_LIMIT, Batch, Batches
+from homerd.core.batches import BATCH_SIZE, QUEUE_LIMIT, Batch, Batches, Receipt
 from homerd.core.quarantine import Quarantine
 from homerd.core.segment import Packed
 from homerd.core.spool import Spool
@@ -214,7 +215,7 @@ class BatchSink:
         batch = self._batch
         batch.append(record)
         if len(batch) >= self.batch_size:
-            self._hand_over()
+            self.hand_over()
 
     def note(self) -> None:
         """After some packets: leave word of how many records a kill would cost now."""
@@ -225,7 +226,7 @@ class BatchSink:
         if not self._batch:
             self._handed_at = now
         elif now - self._handed_at >= self.batch_age - _EARLY:
-            self._hand_over()
+            self.hand_over()
             self._handed_at = now
         self._watch(now)
 
@@ -253,7 +254,7 @@ class BatchSink:
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until all that was added or spooled is written or lost; False when it is not."""
-        self._hand_over()
+        self.hand_over()
         with self._changed:
             if self._thread is None:
                 return self._batches.idle
@@ -266,7 +267,7 @@ class BatchSink:
         """
         if self._thread is None:
             return
-        self._hand_over()
+        self.hand_over()
         with self._changed:
             self._stop_at = time.monotonic() + timeout
             if self._batches.all_to_disk:
@@ -279,18 +280,25 @@ class BatchSink:
         self._abandon()
         self._thread = None
 
-    def _hand_over(self) -> None:
-        """Move the open batch to the queue, and make room there if it must be."""
+    def gather(self) -> None:
+        """Before some packets: begin a batch that `hand_over` ends, whatever its size."""
+        self.hand_over()
+        self.batch_size = sys.maxsize
+
+    def hand_over(self, id: str = "", receipt: Receipt | None = None) -> bool:
+        """Move the open batch to the queue, make room there if need be; False without a batch."""
+        self.batch_size = self._batches.batch_size
         if not self._batch:
-            return
+            return False
         records, self._batch = self._batch, []
-        dropped = self._batches.hand_over(records)
+        dropped = self._batches.hand_over(records, id, receipt)
         self._handed += len(records)
         if dropped:
             self._say(
                 "records dropped sink=%s reason=queue_full records=%d in_total=%d queue_limit=%d",
                 (self.name, dropped, self.lost["queue_full"], self.queue_limit),
             )
+        return True
 
     def _watch(self, now: float) -> None:
         """Have everything go to the spool while a write takes long."""
@@ -431,17 +439,7 @@ class BatchSink:
     # What becomes of a batch
 
     def _written(self, batch: Batch) -> None:
-        labels = self._labels(batch.records)
-        settled = self._settle(batch)
-        with self._changed:
-            if self._batches.ended:
-                return
-            self.batches += 1
-            self.written += len(batch.records)
-            self.stored.update(labels)
-            self._batches.land(batch)
-        if not settled:
-            self._settle(batch)
+        self._finish(batch, self._labels(batch.records))
 
     def _put_back(self, batch: Batch, parts: list[Batch]) -> None:
         """Have *parts*, all that is left of *batch*, tried again before any other."""
@@ -490,8 +488,10 @@ class BatchSink:
             return
         middle = len(records) // 2
         halves = (records[:middle], records[middle:])
+        if batch.receipt is not None:
+            batch.receipt.parts += 1
         parts = [
-            Batch(half, f"{batch.id}.{number}", faults=batch.faults)
+            Batch(half, f"{batch.id}.{number}", faults=batch.faults, receipt=batch.receipt)
             for number, half in enumerate(halves)
         ]
         self._put_back(batch, parts)
@@ -513,9 +513,17 @@ class BatchSink:
             self._batches.flying_records -= len(records)
             self._batches.note()
 
-    def _finish(self, batch: Batch) -> None:
+    def _finish(self, batch: Batch, labels: Counter[str] | None = None) -> None:
+        """Nothing is left of *batch*; labels: of its records, when they are written."""
         settled = self._settle(batch)
         with self._changed:
+            if labels is not None:
+                if self._batches.ended:
+                    return
+                self.batches += 1
+                self.written += len(batch.records)
+                self.stored.update(labels)
+            batch.settle()
             self._batches.land(batch)
         if not settled:
             self._settle(batch)

@@ -213,10 +213,14 @@ class Spooler:
                 stale = self._copied(batch, entry) if copy else False
                 if not copy:
                     batches.spooling_records -= len(records)
+                    kept = [batch] if failure else []
                     if failure is None:
                         batches.on_disk += count
                         self.not_packed += len(bad)
-                    kept = [batch] if failure else [Batch(bad, packable=False)] if bad else []
+                        if bad:
+                            kept = [Batch(bad, packable=False, receipt=batch.receipt)]
+                        else:
+                            batch.settle()
                     batches.wait_first(kept)
                 batches.make_room()
                 batches.note()
@@ -239,6 +243,7 @@ class Spooler:
         """The copy of what was in flight: its own now, unless it came back meanwhile."""
         if self.batches.flying is batch and entry is not None:
             batch.entry = entry
+            batch.settle()
             return False
         batch.copied = False
         return True

@@ -20,12 +20,14 @@ from struct import unpack
 from homerd.core import source
 from homerd.core.engine import Engine, Peer
 from homerd.core.http import HttpStream, looks_like_http
+from homerd.core.intake import BatchedStream
 from homerd.core.settings import Listen
 from homerd.core.source import Address
 from homerd.core.tls import Certificates, TlsFailure, TlsStream
 from homerd.core.websocket import WebSocketStream
 from homerd.errors import FAULTS
 from homerd.plugin.hookspecs import HttpAnswer, HttpRequest
+from homerd.wire import hep_batch
 from homerd.wire.hep import Framer
 
 log = logging.getLogger("homerd.source")
@@ -36,6 +38,7 @@ HTTP_READ_SIZE = 1 << 12
 HALF_SENT_SECONDS = 60.0
 _ACCEPT_LIMIT = 64
 _TCP = 6
+_HELLO = hep_batch.message(hep_batch.HELLO)
 
 
 class Connection:
@@ -52,6 +55,7 @@ class Connection:
         self.tls = None if certificates is None else TlsStream(certificates.context)
         self.http: HttpStream | None = None
         self.websocket: WebSocketStream | None = None
+        self.batched: BatchedStream | None = None
         self._known = False
         self._first = b""
         self._out = bytearray()
@@ -66,6 +70,8 @@ class Connection:
         if self.http is not None:
             return self.http.pending or bool(self._out) or self._drains
         if self.tls is not None and self.tls.pending:
+            return True
+        if self.batched is not None and self.batched.pending:
             return True
         return bool(self._first) or bool(self.framer.pending)
 
@@ -181,10 +187,27 @@ class Connection:
         frames = self.framer.feed(data)
         if frames:
             self.whole_at = self.read_at
-        self.owner.received += len(frames)
-        self.owner.engine.handle([(frame, self.address) for frame in frames], self)
+        if self.batched is None and frames and frames[0] == _HELLO:
+            self.batched = self._acknowledging()
+        if self.batched is not None:
+            self.owner.received += self.batched.feed(frames)
+        else:
+            self.owner.received += len(frames)
+            self.owner.engine.handle([(frame, self.address) for frame in frames], self)
         if self.framer.fault is not None:
             self.owner.drop(self, self.framer.fault.reason)
+
+    def _acknowledging(self) -> BatchedStream | None:
+        intake = self.owner.engine.intake
+        if intake is None:
+            return None
+        return BatchedStream(
+            intake, self, self.address, self._acknowledge, lambda why: self.owner.drop(self, why)
+        )
+
+    def _acknowledge(self, data: bytes) -> None:
+        if self in self.owner.connections:
+            self._answer(data, last=False)
 
     def _take_messages(self, websocket: WebSocketStream, data: bytes) -> None:
         frames = websocket.feed(data)
@@ -209,8 +232,9 @@ class TcpSource:
     received: frames taken.
     closed: connections that ended, by reason: "ended", "cut" (within a frame), "reset", "idle",
     "half_sent", "limit", "bad_magic", "bad_total_length"; with TLS also "handshake" (not done in
-    time) and the reasons of TlsFailure; with WebSocket the reasons of
-    WebSocketStream.
+    time) and the reasons of TlsFailure; with acknowledgements (intake.py) "bad_batch",
+    "batch_too_large" and "not_stored", whose batch the sender has kept; with WebSocket the reasons
+    of WebSocketStream.
     http: HTTP requests: "answered", "upgraded" (to WebSocket), "unanswered" (500), "no_module"
     (404), "bad_request", "too_large", "bad_answer".
     """

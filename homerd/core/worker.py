@@ -19,6 +19,7 @@ from homerd.core.containment import TIMER, Containment
 from homerd.core.control import ControlSocket
 from homerd.core.endpoint import Endpoint, health
 from homerd.core.engine import Engine
+from homerd.core.intake import Intake
 from homerd.core.log import NOTICE, limit_others, script_line
 from homerd.core.params import Change, ParamsInUse, tell_outline
 from homerd.core.program import entry_of
@@ -101,6 +102,7 @@ class Worker:
         self._state.report = self.engine.report
         self.engine.tell(self._state.statistics)
         self.engine.after = self._note
+        self.engine.intake = Intake(self.engine, self.sinks)
         self.containment = Containment(self)
         self.engine.fault = self.containment.fault
         self._spools = Path(program.settings.spool_dir or default_folder())

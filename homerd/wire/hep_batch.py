@@ -47,8 +47,8 @@ def read(data: bytes) -> tuple[int, bytes]:
 
 def read_end(body: bytes) -> tuple[int, str]:
     """How many frames the batch has, and its id; (0, "") when that cannot be read."""
-    if not 4 < len(body) <= 4 + LONGEST_ID or not body.isascii():
+    if not 4 < len(body) <= 4 + LONGEST_ID:
         return 0, ""
     (frames,) = _number.unpack_from(body)
-    id = body[4:].decode("ascii")
-    return (frames, id) if id.isprintable() and " " not in id else (0, "")
+    id = body[4:].decode("ascii", "replace")
+    return (frames, id) if id.isascii() and id.isprintable() else (0, "")

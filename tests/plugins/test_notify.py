@@ -331,7 +331,7 @@ def test_alarms_that_found_nobody_are_told_in_order_after_a_restart(tmp_path):
     sink.start()
     for each in (event(), event(state="cleared", at=1700000100.0)):
         sink.add(each.as_record())
-        sink._hand_over()
+        sink.hand_over()
     wait_for(lambda: sink.retries)
     sink.stop()
     assert (sink.spooled, sink.pending, sink.dropped) == (2, 0, 0)

@@ -128,7 +128,7 @@ def test_alarms_wait_for_an_alertmanager_that_comes_back(start, tmp_path):
         sink.add(now_event(alarm="away").as_record())
         sink.add(now_event(alarm="gone").as_record())
         sink.add(now_event(alarm="gone", state="cleared").as_record())
-        sink._hand_over()
+        sink.hand_over()
         wait_for(lambda: sink.retries)
         own.start()
         assert sink.flush(LONG)
