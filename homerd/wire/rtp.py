@@ -62,6 +62,11 @@ _fixed = Struct(">BBHII").unpack_from
 _extension = Struct(">HH").unpack_from
 
 
+def is_beside(codec: Codec | None) -> bool:
+    """Whether *codec* is for tones or silence, beside the one that carries the media."""
+    return codec is not None and codec.name.upper() in _QUIET | _STANDING
+
+
 class Header(NamedTuple):
     """start, end: where the payload lies, without padding."""
 
