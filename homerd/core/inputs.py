@@ -6,8 +6,11 @@ is an Undecoded item, to be counted; a file that cannot be read is a ConfigError
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
 import json
+import lzma
 import os
 import sys
 import zlib
@@ -15,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from struct import error as StructError  # noqa: N812
-from typing import IO, Any
+from typing import Any, BinaryIO, cast
 
 from homerd.core import pcap
 from homerd.core.dissect import Dissector
@@ -26,6 +29,11 @@ from homerd.wire.sip import looks_like_sip
 
 UDP = 17
 DEFAULT_IP, DEFAULT_PORT = "127.0.0.1", 5060
+
+# Files may be packed; what only packages outside the standard library unpack is left to others.
+_PACKED = (b"BZh", b"\xfd7z", b"\x1f\x8b\x08")
+_ELSEWHERE = {b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4"}
+_MAX_ENVELOPES = 4
 
 _MAX_TEXT = 1 << 20
 _PIECE = 1 << 16
@@ -61,6 +69,8 @@ class Undecoded:
 
 
 Item = Frame | Wait | Undecoded
+
+_File = io.BufferedReader | bz2.BZ2File | gzip.GzipFile | lzma.LZMAFile
 
 
 def read_input(path: str, progress: Callable[[int], object] | None = None) -> Iterator[Item]:
@@ -113,7 +123,7 @@ def bare_sip(
 class _Stream:
     """A file with its first bytes known; looks through a gzip envelope around a capture."""
 
-    def __init__(self, file: IO[bytes], progress: Callable[[int], object] | None) -> None:
+    def __init__(self, file: _File, progress: Callable[[int], object] | None) -> None:
         self._file = file
         self._progress = progress
         self.head = self._take(4)
@@ -122,6 +132,14 @@ class _Stream:
     def read(self, size: int) -> bytes:
         data, self._unread = self._unread[:size], self._unread[size:]
         return data + self._take(size - len(data)) if len(data) < size else data
+
+    def some(self, size: int) -> bytes:
+        """What is there to read, so that a pipe is followed as it is written."""
+        if self._unread:
+            return self.read(len(self._unread))
+        data = self._file.read1(size)
+        self._tell(len(data))
+        return data
 
     def lines(self) -> Iterator[bytes]:
         """The lines that are left, with their ends; none longer than a message may be."""
@@ -149,21 +167,24 @@ class _Stream:
             self._progress(size)
 
 
-def _opened(path: str) -> IO[bytes]:
+def _opened(path: str) -> _File:
     if path == "-":
         return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
     return open(path, "rb")
 
 
-def _items(stream: _Stream, name: str) -> Iterator[Item]:
+def _items(stream: _Stream, name: str, depth: int = 0) -> Iterator[Item]:
     """Recognise the form and read it."""
     head = stream.head
     if head in pcap.PCAP_MAGICS:
         return _captured(pcap.read_pcap(stream, name))
     if head == pcap.PCAPNG_MAGIC:
         return _captured(pcap.read_pcapng(stream, name))
-    if head[:2] == hep.GZIP:
-        return _unpacked(stream, name)
+    if head[:3] in _PACKED:
+        return _unpacked(stream, name, depth)
+    if head in _ELSEWHERE:
+        packer = _ELSEWHERE[head]
+        raise ConfigError(f"{name} is packed: unpack it first, as {packer} -dc FILE | homerd … -")
     if head[:1] in (b"\x01", b"\x02"):
         return _whole_datagram(stream)
     if hep.is_hep3(head):
@@ -204,13 +225,24 @@ def _bare(data: bytes, family: int, src: bytes, dst: bytes, src_port: int, dst_p
     )
 
 
-def _unpacked(stream: _Stream, name: str) -> Iterator[Item]:
-    """A file packed with gzip; progress is that of the packed file."""
+def _unpacked(stream: _Stream, name: str, depth: int) -> Iterator[Item]:
+    """A packed file; progress is that of the packed one."""
+    if depth == _MAX_ENVELOPES:
+        raise ConfigError(f"{name}: packed more than {_MAX_ENVELOPES} times")
     try:
-        with gzip.GzipFile(fileobj=stream, mode="rb") as file:  # type: ignore[call-overload]
-            yield from _items(_Stream(file, None), name)
-    except zlib.error as error:
+        with _unpacker(stream) as file:
+            yield from _items(_Stream(file, None), name, depth + 1)
+    except (zlib.error, lzma.LZMAError) as error:
         raise ConfigError(f"cannot read {name}: {error}") from None
+
+
+def _unpacker(stream: _Stream) -> _File:
+    packed = cast(BinaryIO, stream)  # of which they only ever read
+    if stream.head[:3] == b"BZh":
+        return bz2.BZ2File(packed)
+    if stream.head[:3] == b"\xfd7z":
+        return lzma.LZMAFile(packed)
+    return gzip.GzipFile(fileobj=packed, mode="rb")
 
 
 def _whole_datagram(stream: _Stream) -> Iterator[Item]:
