@@ -49,7 +49,7 @@ from homerd.plugin.hookspecs import (
     Worker,
     hookimpl,
 )
-from homerd.wire import hep_batch
+from homerd.wire import hep_batch, rtcp
 from homerd.wire.hep import Frame
 from homerd.wire.hep import Framer as HepFramer
 from homerd.wire.hep import chunk as hep_chunk
@@ -122,6 +122,7 @@ __all__ = [
     "pseudo_variable",
     "reading_archive",
     "render_metrics",
+    "rtcp",
     "script_function",
     "transformation",
     "verify_archive",

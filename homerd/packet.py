@@ -185,6 +185,11 @@ class Packet:
         self._sip: SipMessage | None = None
         self._scratch: dict[str, Any] | None = None
 
+    def become(self, frame: Frame) -> None:
+        """Go on as another packet: what was read of the payload is read anew."""
+        self.frame = frame
+        self._sip = None
+
     @property
     def sip(self) -> SipMessage:
         """The payload read as SIP; a message without any field when it is not SIP."""

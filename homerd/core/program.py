@@ -17,7 +17,7 @@ from homerd.lang.diagnostics import Diagnostic, Diagnostics
 from homerd.lang.dialect import Dialect, Told
 from homerd.lang.parse import parse
 from homerd.lang.preprocess import preprocess
-from homerd.lang.script import CompiledScript, Entry
+from homerd.lang.script import CompiledPlan, CompiledScript, Entry
 from homerd.lang.source import SourceMap
 from homerd.packet import envelope
 from homerd.plugin.hookspecs import Capture, Outline, PacketPolicy
@@ -28,6 +28,7 @@ from homerd.plugin.registry import Registry, words_elsewhere
 IMPLIED = {
     Dialect.KAMAILIO: ("core",),
     Dialect.OPENSIPS: ("core", "pv", "xlog", "opensips"),
+    Dialect.PLAN: ("core", "captagent"),
 }
 
 
@@ -159,7 +160,8 @@ class Draft:
 
     def program(self, warnings: list[Diagnostic] | None = None) -> Program:
         """The compiled script with its modules."""
-        script = CompiledScript(
+        plan = self.tokens.told.dialect is Dialect.PLAN
+        script = (CompiledPlan if plan else CompiledScript)(
             self.checked,
             self.sources,
             self.tokens.files,

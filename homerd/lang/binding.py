@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from homerd.lang import nodes
@@ -11,7 +11,7 @@ from homerd.lang.posix import Substitution
 from homerd.lang.source import Span
 from homerd.lang.text import Applied, Reference, Text, TextError, parse_reference, parse_text
 from homerd.lang.tokens import Tokens, string_places
-from homerd.lang.vocabulary import Parameter, ParameterKind, Vocabulary
+from homerd.lang.vocabulary import Parameter, ParameterKind, ScriptFunction, Vocabulary
 
 _RETURN_CODE = frozenset(("rc", "retcode", "?"))
 
@@ -225,3 +225,22 @@ def _part(span: Span, start: int, end: int, length: int) -> Span:
     if span.line != span.end_line or span.end_column - span.column != length:
         return span
     return Span(span.line, span.column + start, span.line, span.column + end)
+
+
+def takes(variants: Iterable[ScriptFunction]) -> str:
+    """`takes 1 to 3 arguments`, over all variants of a function."""
+    counts = [
+        (
+            sum(item.required for item in variant.parameters),
+            len(variant.parameters),
+            variant.variadic,
+        )
+        for variant in variants
+    ]
+    least, most = min(low for low, _, _ in counts), max(high for _, high, _ in counts)
+    if any(variadic for _, _, variadic in counts):
+        return f"takes at least {least} argument{'s' if least != 1 else ''}"
+    if most == 0:
+        return "takes no arguments"
+    amount = str(least) if least == most else f"{least} to {most}"
+    return f"takes {amount} argument{'s' if most != 1 else ''}"

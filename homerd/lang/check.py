@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import inspect
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from homerd.lang import nodes
 from homerd.lang.advice import Adviser
-from homerd.lang.binding import Argument, Binder
+from homerd.lang.binding import Argument, Binder, takes
 from homerd.lang.diagnostics import Diagnostics, did_you_mean
 from homerd.lang.dialect import Dialect
+from homerd.lang.plan import capture_name, chosen
 from homerd.lang.posix import compile_posix
 from homerd.lang.source import Span
 from homerd.lang.text import (
@@ -38,7 +39,7 @@ _NUMERIC_KEYWORDS = frozenset(
 class Checked:
     """What check.py learnt of a whole script.
 
-    routes: name -> block; events, requests and replies likewise.
+    routes: name -> block; events, requests, replies and plans likewise.
     calls: a route's name ("0" the main route) -> the routes it calls by name.
     asks_routes: whether an expression looks at what a route returned.
     opensips: whether the script speaks that dialect.
@@ -48,6 +49,7 @@ class Checked:
 
     routes: dict[str, nodes.Block] = field(default_factory=dict)
     events: dict[str, nodes.Block] = field(default_factory=dict)
+    plans: dict[str, nodes.Block] = field(default_factory=dict)
     requests: list[nodes.Block] = field(default_factory=list)
     replies: list[nodes.Block] = field(default_factory=list)
     called: set[str] = field(default_factory=set)
@@ -113,18 +115,19 @@ class _Checker(Binder):
             self.checked.requests.append(block)
         elif block.kind == "reply":
             self.checked.replies.append(block)
-        elif block.kind == "event" or block.is_named:
+        elif block.kind in ("event", "plan") or block.is_named:
             if block.kind != "route":
                 self.checked.called.add(block.name)
             if block.kind == "timer":
                 self.timer(block)
             table = self.checked.routes if block.is_named else self.checked.events
+            table = self.checked.plans if block.kind == "plan" else table
             if block.name in table:
                 first = self.diagnostics.sources.find(table[block.name].name_span.line)
                 where = f"the first is at {first[0].name}:{first[1]}" if first else ""
-                name = {"route": f"route[{block.name}]", "event": f"event_route[{block.name}]"}.get(
-                    block.kind, block.name
-                )
+                words = {"route": "route", "event": "event_route", "plan": "capture"}
+                word = words.get(block.kind)
+                name = f"{word}[{block.name}]" if word else block.name
                 self.diagnostics.add("E205", f"{name} is defined twice", block.name_span, where)
             else:
                 table[block.name] = block
@@ -149,6 +152,9 @@ class _Checker(Binder):
         for name, block in self.checked.routes.items():
             if name not in self.checked.called and name not in mentioned:
                 self.diagnostics.add("W902", f"route[{name}] is never called", block.name_span)
+        for name in self.checked.plans.keys() - {*chosen(self.checked.plans)}:
+            message = f"no packet is seen by {capture_name(name)}: other plans come before it"
+            self.diagnostics.add("W902", message, self.checked.plans[name].name_span)
 
     # -- statements
 
@@ -380,10 +386,11 @@ class _Checker(Binder):
         count = len(node.arguments)
         node.function = next((item for item in variants if item.accepts(count)), None)
         if node.function is None:
-            self.diagnostics.add(
-                "E301", f"{node.name}() {_takes(variants)}, got {count}", node.span
-            )
+            self.diagnostics.add("E301", f"{node.name}() {takes(variants)}, got {count}", node.span)
             return
+        if node.function.does_nothing:
+            message = f"{node.name}() does nothing here: {node.function.does_nothing}"
+            self.diagnostics.add("W912", message, node.span)
         parameters = node.function.parameters
         node.bound = []
         for index, argument in enumerate(node.arguments):
@@ -566,25 +573,6 @@ def _contains_call(node: nodes.Expression) -> bool:
             return _contains_call(node.left) or _contains_call(node.right)
         case _:
             return False
-
-
-def _takes(variants: Iterable[ScriptFunction]) -> str:
-    """`takes 1 to 3 arguments`, over all variants of a function."""
-    counts = [
-        (
-            sum(item.required for item in variant.parameters),
-            len(variant.parameters),
-            variant.variadic,
-        )
-        for variant in variants
-    ]
-    least, most = min(low for low, _, _ in counts), max(high for _, high, _ in counts)
-    if any(variadic for _, _, variadic in counts):
-        return f"takes at least {least} argument{'s' if least != 1 else ''}"
-    if most == 0:
-        return "takes no arguments"
-    amount = str(least) if least == most else f"{least} to {most}"
-    return f"takes {amount} argument{'s' if most != 1 else ''}"
 
 
 def _is_network(text: str) -> bool:

@@ -57,6 +57,7 @@ CODES: dict[str, str] = {
     "W909": "a value from the network in SQL or a shell command",
     "W910": "a variable that still holds what an earlier packet left",
     "W911": "a directive in a comment that counts all the same",
+    "W912": "a function that homerd cannot carry out",
 }
 
 

@@ -1,4 +1,4 @@
-"""Which server a script was written for, told by its first line or by its constructs.
+"""Which server or agent a script was written for, told by its first line or by its constructs.
 
 The dialect decides how the text is cut into tokens, which modules are there without loadmodule and
 what an unset `$var` is; nothing else asks for it.  Operators tell nothing: `+=` in a script for
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 # What is no statement: strings, and comments but for the directives that only Kamailio has.
 _PASSED_OVER = (
-    r"^[ \t]*[#!]!(?P<said>KAMAILIO|OPENSER|SER|MAXCOMPAT|ALL|OPENSIPS)\b"
+    r"^[ \t]*[#!]!(?P<said>KAMAILIO|OPENSER|SER|MAXCOMPAT|ALL|OPENSIPS|CAPTAGENT)\b"
     r"|^[ \t]*(?P<directive>\#!(?:ifn?def|ifexp|define|trydef|redef|subst|substdefs?|defenvs?)\b)"
     r"|(?P<comment>\#[^\n]*|//[^\n]*|/\*.*?\*/)"
 )
@@ -22,7 +22,8 @@ _MODULES = (
     r"|clusterer|event_\w+|uac_auth|freeswitch"
 )
 _CONSTRUCTS = (
-    r'(?P<module>\bloadmodule\s*\(?\s*"(?:[^"\n]*/)?(?:' + _MODULES + r')(?:\.so)?")'
+    r"(?P<plan>^[ \t]*capture\s*(?:\[[^][\n]*\]\s*)?\{)"
+    r'|(?P<module>\bloadmodule\s*\(?\s*"(?:[^"\n]*/)?(?:' + _MODULES + r')(?:\.so)?")'
     r'|(?P<param>\bmodparam\s*\(\s*"(?:statistics"\s*,\s*"stat_groups"|sipcapture"\s*,\s*"hep_route"))'
     r"|(?P<route>\b(?:timer_route\s*\[|(?:startup_route|error_route|local_route)\s*\{))"
     r"|(?P<listen>\b(?:listen|socket)\s*=\s*hep_(?:udp|tcp)\b)"
@@ -34,10 +35,14 @@ _SCAN = re.compile(
 
 
 class Dialect(enum.Enum):
-    """A language of routing scripts."""
+    """A language of routing scripts, or of an agent's capture plans."""
 
     KAMAILIO = "Kamailio"
     OPENSIPS = "OpenSIPS"
+    PLAN = "captagent"
+
+
+_SAID = {"OPENSIPS": Dialect.OPENSIPS, "CAPTAGENT": Dialect.PLAN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,10 @@ def dialect_of(text: str) -> Told:
     sign: re.Match[str] | None = None
     for found in _SCAN.finditer(text):
         if found["said"]:
-            dialect = Dialect.OPENSIPS if found["said"] == "OPENSIPS" else Dialect.KAMAILIO
+            dialect = _SAID.get(found["said"], Dialect.KAMAILIO)
             return Told(dialect, found.group().strip(), _line(text, found))
+        if found["plan"]:
+            return Told(Dialect.PLAN, " ".join(found.group().split()), _line(text, found))
         if found["directive"]:
             return Told(Dialect.KAMAILIO, found["directive"], _line(text, found))
         if sign is None and found.lastgroup is not None and found["comment"] is None:

@@ -65,6 +65,14 @@ _OPENSIPS_KEYWORDS = {
     **KEYWORDS, "timer_route": "TIMER_ROUTE", "startup_route": "STARTUP_ROUTE",
     "error_route": "OTHER_ROUTE", "local_route": "OTHER_ROUTE",
 }  # fmt: skip
+_PLAN_SYMBOLS = {**SYMBOLS, "&": "AND", "|": "OR"}
+_PLAN_KEYWORDS = {
+    "capture": "CAPTURE", "method": "KEYWORD",
+    **{word: KEYWORDS[word] for word in (
+        "if", "else", "while", "drop", "break", "or", "and", "not",
+        "loadmodule", "modparam", "mpath", "loadpath",
+    )},
+}  # fmt: skip
 MESSAGE_LENGTH = re.compile(r"msg:len\b")
 
 SWITCH_WORDS = {
@@ -100,6 +108,7 @@ def _words(symbols: Mapping[str, str], keywords: Mapping[str, str]) -> Words:
 WORDS = {
     Dialect.KAMAILIO: _words(SYMBOLS, KEYWORDS),
     Dialect.OPENSIPS: _words(_OPENSIPS_SYMBOLS, _OPENSIPS_KEYWORDS),
+    Dialect.PLAN: _words(_PLAN_SYMBOLS, _PLAN_KEYWORDS),
 }
 NULL_WORDS = ("NULL", "null")  # of OpenSIPS; Kamailio has $null
 

@@ -285,7 +285,8 @@ class ModParamLine:
 class Block:
     """A route block.
 
-    kind: "request", "reply", "route", "event", "timer", "startup" or "other" (kept, never run).
+    kind: "request", "reply", "route", "event", "timer", "startup", "plan" (an agent's), or "other"
+    (kept, never run).
     name: of a named block, "" else.  seconds: of a timer, how often it runs.
     """
 

@@ -18,12 +18,15 @@ from lark.lexer import Lexer
 
 from homerd.lang import lexer, nodes
 from homerd.lang.diagnostics import Diagnostics
+from homerd.lang.dialect import Dialect
 from homerd.lang.source import NOWHERE, Span
 from homerd.lang.tokens import Tokens, module_name
 
 MAX_SYNTAX_ERRORS = 25
 _NO_ASSIGNMENT = frozenset(("PLUS", "MINUS", "COLON", "DOT", "STAR", "SLASH", "BIT_OR", "BIT_AND"))
-_OPERATORS = {"or": "||", "and": "&&", "not": "!", "desc": "desc", "%": "mod"}
+_OPERATORS = {"not": "!", "desc": "desc", "%": "mod"}
+_LOGICAL = {"OR": "||", "AND": "&&"}  # by token: in a plan & and | are spelled for them, too
+_GRAMMARS = {Dialect.PLAN: "plan.lark"}
 _AVP = re.compile(r"\$\(?(avp\([^()]*\))\)?")
 
 
@@ -39,8 +42,8 @@ class _TokenLexer(Lexer):
 
 
 @functools.cache
-def _parser() -> Lark:
-    grammar = resources.files("homerd.lang").joinpath("grammar.lark").read_text("utf-8")
+def _parser(grammar_file: str) -> Lark:
+    grammar = resources.files("homerd.lang").joinpath(grammar_file).read_text("utf-8")
     return Lark(
         grammar,
         parser="lalr",
@@ -52,10 +55,11 @@ def _parser() -> Lark:
 def parse(source: Tokens, diagnostics: Diagnostics) -> nodes.Script:
     """Read the whole script; statements with syntax errors are reported and left out."""
     tokens = source.tokens
+    parser = _parser(_GRAMMARS.get(source.told.dialect, "grammar.lark"))
     for _ in range(MAX_SYNTAX_ERRORS):
         try:
             # Lark's type says text; a custom lexer may be given anything.
-            tree = _parser().parse(cast(Any, tokens))
+            tree = parser.parse(cast(Any, tokens))
         except UnexpectedInput as error:
             tokens = _without_fault(source, tokens, error, diagnostics)
             continue
@@ -188,6 +192,8 @@ class _Builder:
         self.diagnostics = diagnostics
         self.whole = whole  # nothing was taken out of it
         self.flags: dict[str, int] = {}
+        plan = source.told.dialect is Dialect.PLAN
+        self.refuses = f"{(Dialect.PLAN if plan else Dialect.KAMAILIO).value} refuses"
 
     # -- places
 
@@ -295,7 +301,7 @@ class _Builder:
         kinds = {
             "main_route": "request", "reply_route": "reply", "route": "route",
             "named_reply_route": "other", "other_route": "other", "event_route": "event",
-            "timer_route": "timer", "startup_route": "startup",
+            "timer_route": "timer", "startup_route": "startup", "plan": "plan",
         }  # fmt: skip
         names = [
             part
@@ -328,7 +334,7 @@ class _Builder:
         actions = [child for child in part.children if isinstance(child, Tree)]
         if not actions and self.whole:
             self.diagnostics.add(
-                "W907", "an empty block", self.span(part), "Kamailio refuses it: put a ; into it"
+                "W907", "an empty block", self.span(part), f"{self.refuses} it: put a ; into it"
             )
         for child in actions:
             statement = self.statement(child)
@@ -364,7 +370,7 @@ class _Builder:
                 cases = [part for part in parts[2:] if isinstance(part, Tree)]
                 return nodes.Switch(span, self.expression(parts[1]), [self.case(c) for c in cases])
             case "leave":
-                value = parts[1] if isinstance(parts[1], Tree) else None
+                value = parts[1] if len(parts) > 1 and isinstance(parts[1], Tree) else None
                 kind = str(parts[0])
                 return nodes.Leave(span, kind, None if value is None else self.expression(value))
             case "break_":
@@ -449,7 +455,9 @@ class _Builder:
 
     def _binary(self, tree: Tree[Token]) -> nodes.Expression:
         left, operator, right = tree.children
-        span, symbol = self.span(tree), _OPERATORS.get(str(operator), str(operator))
+        assert isinstance(operator, Token)
+        symbol = _LOGICAL.get(operator.type) or _OPERATORS.get(str(operator), str(operator))
+        span = self.span(tree)
         first, second = self.expression(left), self.expression(right)
         if symbol == "!~":
             return nodes.Unary(span, "!", nodes.Binary(span, "=~", first, second))

@@ -37,7 +37,7 @@ _DEFINE_NAME = re.compile(r"[ \t]+([A-Za-z_][A-Za-z0-9_]*)")
 _CONTINUATION = re.compile(r"\\\r?\n")
 _PV_NAME = re.compile(r"[A-Za-z0-9_]+|\?")
 _INCLUDES = ("include_file", "import_file")
-_FIRST_LINES = ("KAMAILIO", "OPENSER", "SER", "MAXCOMPAT", "ALL", "OPENSIPS")
+_FIRST_LINES = ("KAMAILIO", "OPENSER", "SER", "MAXCOMPAT", "ALL", "OPENSIPS", "CAPTAGENT")
 
 
 def preprocess(
@@ -352,7 +352,7 @@ class _Reader:
     def _directive(self, buffer: Buffer) -> bool:
         """Act on a directive at the buffer's place; False when it is an ordinary comment."""
         found = _DIRECTIVE.match(buffer.text, buffer.position)
-        if found is None:
+        if found is None or self.out.told.dialect is Dialect.PLAN:
             return False
         word = found.group(1)
         span = self._span(buffer, found.start(), found.end())

@@ -14,6 +14,7 @@ from typing import Any
 from homerd.errors import Place
 from homerd.lang.check import Checked
 from homerd.lang.codegen import Generator
+from homerd.lang.plan import capture_name, chosen
 from homerd.lang.pyast import placed
 from homerd.lang.runtime import End, ScriptEnd, to_str
 from homerd.lang.source import SourceMap, Span
@@ -87,6 +88,8 @@ class CompiledScript:
         generator.named_routes()
         for index, (name, block) in enumerate(checked.events.items()):
             generator.block(f"event_{index}", f"event_route[{name}]", [block], top=True)
+        for index, (name, block) in enumerate(checked.plans.items()):
+            generator.block(f"plan_{index}", capture_name(name), [block], top=True)
         self._tree = placed(ast.Module(generator.functions, []))
         filename = sources.files[0].name if sources.files else "script"
         exec(compile(self._tree, filename, "exec"), self._namespace)
@@ -99,6 +102,9 @@ class CompiledScript:
         self._events: dict[str, Run] = {
             name: self._namespace[f"event_{index}"] for index, name in enumerate(checked.events)
         }
+        self._plans: dict[str, Run] = {
+            name: self._namespace[f"plan_{index}"] for index, name in enumerate(checked.plans)
+        }
         self._end_of = {
             "request_route": self._last_place(requests[-1].span, "request_route")
             if requests
@@ -106,6 +112,10 @@ class CompiledScript:
             "onreply_route": self._last_place(replies[-1].span, "onreply_route") if replies else "",
             **{f"event_route[{n}]": self._last_place(b.span, n) for n, b in checked.events.items()},
             **{n: self._last_place(b.span, n) for n, b in checked.routes.items()},
+            **{
+                route: self._last_place(block.span, route)
+                for route, block in ((capture_name(n), b) for n, b in checked.plans.items())
+            },
         }
         self._ends: dict[tuple[str, str], End] = {}
         self._depth = 0
@@ -162,6 +172,9 @@ class CompiledScript:
         for name, run in itertools.chain(self._routes.items(), self._events.items()):
             if run.__name__ == function:
                 return name
+        for name, run in self._plans.items():
+            if run.__name__ == function:
+                return capture_name(name)
         return ""
 
     def listing(self) -> str:
@@ -299,6 +312,32 @@ class CompiledScript:
             code: int = packet.rc
             return code
         return self._deeper(packet, run, place)
+
+
+class CompiledPlan(CompiledScript):
+    """The plans of one file, ready to run: every packet, SIP or not, is seen by one."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # CompiledScript's own
+        super().__init__(*arguments, **options)
+        self._plan_of_source = [
+            None if name is None else (capture_name(name), self._plans[name])
+            for name in chosen(self._plans)
+        ]
+
+    def run(self, packet: Any) -> End:
+        """Run the plan for the packet's source."""
+        captured, socket, hep = self._plan_of_source
+        frame = packet.frame
+        # What was captured has a time, what came to a socket gets that of its arrival.
+        plan = hep if frame.version else captured if frame.seconds else socket
+        if plan is None:
+            return NO_ROUTE
+        packet.route, run = plan
+        try:
+            result = run(packet)
+        except ScriptEnd as end:
+            return end.end
+        return self._ended(packet.route, packet) if isinstance(result, int) else result
 
 
 def _left_out(answer: Value | bool, skipped: Callable[[], None]) -> Callable[..., Value | bool]:

@@ -122,6 +122,7 @@ class ScriptFunction:
     variadic: the last parameter may be given any number of times.
     placed: called as `call(packet, place, *arguments)`, place being the call's last line.
     unasked: called in place of `call` by a statement whose result nobody can see, if given.
+    does_nothing: why, of a word that scripts have and homerd cannot carry out; they are told.
     """
 
     name: str
@@ -134,6 +135,7 @@ class ScriptFunction:
     help: str = ""
     placed: bool = False
     unasked: Callable[..., object] | None = None
+    does_nothing: str = ""
 
     def accepts(self, count: int) -> bool:
         """Whether it can be called with *count* arguments."""

@@ -163,7 +163,7 @@ def words_elsewhere(opensips: bool = False) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name in sorted(available(), key=lambda name: (name in OPENSIPS_MODULES) != opensips):
-        if name == "opensips":
+        if name in ("opensips", "captagent"):
             continue  # no script loads it
         try:
             vocabulary = vocabulary_of([from_entry_point(name)])
