@@ -45,7 +45,7 @@ def drop(user: str, group: str, own: Iterable[Path] = ()) -> None:
 def check_folder(folder: Path, what: str) -> None:
     """ConfigError when files cannot be made in *folder*, which may be yet to be made itself."""
     there = folder.absolute()
-    while not there.exists() and there != there.parent:
+    while not os.path.exists(there):  # False too where we may not look
         there = there.parent
     if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
         name = _name_of(os.geteuid())
