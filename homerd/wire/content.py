@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Protocol
 
-from homerd.wire import hep
+from homerd.wire.hepstream import MAGICS, HepStream
 from homerd.wire.sipstream import SipFramer
 from homerd.wire.websocket import WebSocketFramer, begins_sip, is_upgrade
 
-REASONS = ("hep", "hep_frame", "not_sip", "tls")
+REASONS = ("hep", "not_sip", "tls")
 
-_HEP_MAGICS = (b"HEP3", b"EEP3", b"EEP1")
 _HTTP = (b"GET ", b"HTTP/1.1 101 ")
 _MAX_HTTP_HEAD = 16384
 _DATA_FRAMES = (0x81, 0x82)  # of WebSocket
@@ -124,7 +123,7 @@ class Content:
             if data[1] == 3 and data[2] <= 4:
                 self._ignored = "tls"
                 return None, b""
-        elif _may_begin(data, _HEP_MAGICS):
+        elif _may_begin(data, MAGICS):
             if len(data) < 4:
                 return None, data
             if self._take_hep:
@@ -149,48 +148,3 @@ class Content:
 def _may_begin(data: bytes, beginnings: tuple[bytes, ...]) -> bool:
     """Whether *data*, of which more may come, begins with one of these."""
     return any(data.startswith(word) or word.startswith(data) for word in beginnings)
-
-
-class HepStream:
-    """HEP3 frames on a captured connection, of which bytes may be missing."""
-
-    __slots__ = ("_framer", "_seeking", "counts", "skipped")
-
-    def __init__(self, counts: Counter[str]) -> None:
-        self.counts = counts
-        self.skipped = 0
-        self._framer = hep.Framer()
-        self._seeking = False
-
-    @property
-    def pending(self) -> int:
-        """How many bytes of an unfinished frame are kept."""
-        return self._framer.pending
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether a frame is lost when the stream ends here."""
-        return self._framer.pending > 0
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes; give the frames that are now whole."""
-        if self._seeking:
-            starts = [at for magic in _HEP_MAGICS if (at := data.find(magic)) >= 0]
-            start = min(starts, default=len(data))
-            self.skipped += start
-            if not starts:
-                return []
-            data = data[start:]
-            self._seeking = False
-        frames = self._framer.feed(data)
-        if frames:
-            self.skipped = 0
-        if self._framer.fault is not None:
-            self.counts["hep_frame"] += 1
-            self.lose()
-        return frames
-
-    def lose(self) -> None:
-        """Bytes are missing here: go on at the next magic."""
-        self._framer = hep.Framer()
-        self._seeking = True

@@ -28,7 +28,7 @@ NOTES = ("keep_alive", "stun")
 
 _find_head_end = re.compile(rb"\n\r?\n").search
 # CRLF CRLF, its answer, and what some phones send in their place.
-_match_keep_alive = re.compile(rb"(?:[\r\n\0]|jaK)+").match
+_match_keep_alive = re.compile(rb"(?:[\r\n]|jaK)+|\0+").match
 # Blanks before the colon and folded values are legal.  A folded line begins with a blank, so that
 # what it holds is not taken for a header.  Spelt so that it begins with one letter: a search for
 # `^` with re.M and re.I takes five times as long.
@@ -135,7 +135,7 @@ class SipFramer:
         if buffer[at] < 4 and (known := self._skip_stun()) is not None:
             return known
         if blank := _match_keep_alive(buffer, at):
-            self._at = blank.end()
+            self._at = blank.end() if buffer[at] else self._end_of_nuls(blank.end())
             self._aligned = self._aligned or b"\n" in blank[0]
             if not self._lost:
                 self.counts["keep_alive"] += 1
@@ -214,6 +214,13 @@ class SipFramer:
             self._lost = True
         self.skipped += end - self._at
         self._at = end
+
+    def _end_of_nuls(self, end: int) -> int:
+        """Up to where NULs that end at *end* are surely not the beginning of a STUN packet."""
+        at = self._at
+        cookie = self._buffer.find(_COOKIE, at)
+        end = min(end, len(self._buffer) - 9, cookie - 6 if cookie >= 0 else end)
+        return max(end, at + 1)
 
     def _skip_stun(self) -> bool | None:
         """Pass over a STUN packet, with or without the length of RFC 4571; None if there is none.

@@ -13,7 +13,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from homerd.wire import content, sipstream, websocket
+from homerd.wire import content, hepstream, sipstream, websocket
 from homerd.wire.content import Content
 
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
@@ -23,6 +23,7 @@ REASONS = (
     "tcp_unfinished",
     "tcp_forgotten",
     *content.REASONS,
+    *hepstream.REASONS,
     *sipstream.REASONS,
     *websocket.REASONS,
 )
@@ -136,7 +137,8 @@ class TcpStreams:
             sequence += 1
             if stream is None or (sequence - stream.start) % _SEQUENCES:
                 self._drop(key)
-                self._drop((dst, dst_port, src, src_port))
+                if not flags & ACK:  # the answer will begin a stream of its own
+                    self._drop((dst, dst_port, src, src_port))
                 stream = self._open(key, sequence, seconds, mid_stream=False)
         elif stream is None:
             if not data:

@@ -117,6 +117,14 @@ def test_stun_may_be_cut_anywhere():
     assert framed(*pieces) == ([INVITE, RINGING], {"stun": 2})
 
 
+def test_nuls_before_stun_are_told_from_it_however_they_are_cut():
+    stream = b"\0" * 9 + STUN + b"\0" * 3 + FRAMED_STUN + b"\0" * 12 + INVITE
+    for size in range(1, 60):
+        pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
+        messages, counts = framed(*pieces)
+        assert (messages, counts["stun"]) == ([INVITE], 2)
+
+
 def test_a_stun_length_that_cannot_be_swallows_nothing():
     forged = STUN[:2] + b"\xff\xff" + STUN[4:]
     assert framed(forged + b"\r\n" + INVITE)[0] == [INVITE]

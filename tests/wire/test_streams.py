@@ -195,6 +195,13 @@ def test_a_syn_begins_anew_also_the_other_way():
     assert streams.counts == {"tcp_unfinished": 2}
 
 
+def test_the_answer_to_a_syn_changes_nothing_of_what_was_sent():
+    connection = Connection(TcpStreams())
+    connection.open()
+    connection.streams.feed(PROXY, 5060, PHONE, 40000, 500, SYN | ACK, b"", 1)
+    assert connection.send_all(reversed(cut(STREAM, 20, 100))) == THREE
+
+
 def test_a_syn_that_comes_again_changes_nothing():
     connection = Connection(TcpStreams())
     one, two = cut(THREE[0], 30)
@@ -316,6 +323,16 @@ def test_hep_frames_that_cannot_be_are_counted_and_the_next_is_taken():
     connection.open()
     assert connection.send(Segment(0, HEP_FRAME + b"HEP3\0\0")) == [HEP_FRAME]
     assert connection.send(Segment(len(HEP_FRAME) + 6, HEP_FRAME)) == [HEP_FRAME]
+    assert connection.streams.counts == {"hep_frame": 1}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 1000])
+def test_hep_gives_the_same_however_it_is_cut(size):
+    connection = Connection(TcpStreams())
+    connection.open()
+    stream = HEP_FRAME + b"\r\nHEP3\0\5HE" + HEP_FRAME + b"\n" + HEP_FRAME + b"HEP"
+    segments = cut(stream, *range(0, len(stream), size))
+    assert connection.send_all(segments) == [HEP_FRAME] * 3
     assert connection.streams.counts == {"hep_frame": 1}
 
 
