@@ -49,6 +49,7 @@ _OPENED_WITH = {
     "metrics": ("metrics",),
     "spool_dir": ("spool_dir",),
     "spool_limit": ("spool_limit",),
+    "rtp_reports": ("rtp_reports",),
     "plugin_block_seconds": ("plugin_block_seconds",),
 }
 

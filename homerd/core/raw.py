@@ -21,6 +21,7 @@ from typing import Protocol
 
 from homerd.core import bpf, source
 from homerd.core.dissect import Dissector
+from homerd.core.media import MediaTable
 from homerd.errors import ConfigError
 from homerd.plugin.hookspecs import ANY, RAW, Capture
 from homerd.wire.frame import Frame
@@ -92,14 +93,19 @@ class LiveSource:
     """
 
     def __init__(
-        self, capture: Capture, opened: Opened, engine: Router, receive_buffer: int
+        self,
+        capture: Capture,
+        opened: Opened,
+        engine: Router,
+        receive_buffer: int,
+        media: MediaTable | None = None,
     ) -> None:
         self.capture = capture
         self.engine = engine
         self.socket = opened.socket
         self.name = opened.name
         self.receive_buffer = source.set_receive_buffer(self.socket, receive_buffer, self.name)
-        self.dissector = Dissector(take_hep=False, capture_id=capture.capture_id)
+        self.dissector = Dissector(take_hep=False, capture_id=capture.capture_id, media=media)
         self.captured = self.gave = self.received = 0
         self.undecoded: Counter[str] = Counter()
         self.kernel_drops = 0
@@ -163,6 +169,7 @@ class LiveSource:
 
     def tick(self, now: float) -> None:
         """Ask the kernel what it lost; follow an interface that was made anew."""
+        self._route(self.dissector.expire(int(time.time())))
         if self.capture.scheme == RAW:
             # Reading the numbers sets them back.
             self.kernel_drops += _statistics(self.socket.getsockopt(_SOL_PACKET, _STATISTICS, 8))[1]
@@ -180,7 +187,14 @@ class LiveSource:
         before = self.errors
         while self.drain() and self.errors - before < DRAIN_LIMIT:
             pass
+        self._route(self.dissector.finish())
         self.close()
+
+    def _route(self, late: list[Frame]) -> None:
+        """What comes without a frame: what need not be waited for any longer."""
+        if late:
+            self.received += len(late)
+            self.engine.take(late)
 
     def close(self) -> None:
         """Close the socket."""
@@ -222,12 +236,17 @@ class LiveSource:
             self.errors += 1
 
 
-def open_capture(capture: Capture, engine: Router, receive_buffer: int) -> list[LiveSource]:
-    """The sources that *capture* asks for; ConfigError when one cannot be opened."""
+def open_capture(
+    capture: Capture, engine: Router, receive_buffer: int, media: MediaTable | None = None
+) -> list[LiveSource]:
+    """The sources that *capture* asks for; ConfigError when one cannot be opened.
+
+    media: shared by all that capture, as a call and its media may be seen on different interfaces.
+    """
     sources: list[LiveSource] = []
     try:
         for opened in _open(capture):
-            sources.append(LiveSource(capture, opened, engine, receive_buffer))
+            sources.append(LiveSource(capture, opened, engine, receive_buffer, media))
     except BaseException as error:
         for each in sources:
             each.close()

@@ -23,6 +23,7 @@ DEFAULT_PORT = 9060
 METRICS_PORT = 9096
 RECEIVE_BUFFER = 64 << 20
 SPOOL_LIMIT = 1 << 30
+RTP_REPORT_SECONDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Settings:
     spool_dir, spool_limit: where batches wait for a store that is away, "" for the usual place, and
     how many bytes of each store may wait there, 0 for none.
     metrics: where /metrics and /healthz are served over HTTP; None: nowhere.
+    rtp_reports: how often captured RTP is reported, in seconds; 0: it is not looked at.
     plugin_error_budget: errors of one module in a minute after which it is left out, 0 for never.
     plugin_block_seconds: after so long a module that keeps the loop waiting is interrupted, 0 for
     never.
@@ -100,6 +102,7 @@ class Settings:
     metrics: Listen | None = None
     spool_dir: str = ""
     spool_limit: int = SPOOL_LIMIT
+    rtp_reports: int = 0
     plugin_error_budget: int = 100
     plugin_block_seconds: float = 2.0
 
@@ -268,6 +271,19 @@ def _seconds(value: str | int) -> float:
     return seconds
 
 
+def _interval(value: str | int) -> int:
+    """Seconds between two reports; `yes` for the usual time, `no` for none."""
+    if value in _WORDS:
+        return RTP_REPORT_SECONDS * _WORDS[str(value)]
+    try:
+        seconds = _number(value)
+    except ValueError:
+        seconds = -1
+    if seconds and not 5 <= seconds <= 3600:
+        raise ValueError(f'expected yes, no, or seconds from 5 to 3600, got "{value}"')
+    return seconds
+
+
 def _opensips_level(value: str | int) -> int:
     """OpenSIPS numbers its levels without 0: -1 error, 1 warning, 2 notice, 3 info, 4 debug."""
     number = _number(value)
@@ -323,6 +339,7 @@ _FIELDS: dict[str, tuple[str, Callable[[str | int], int | float | str | Listen |
     "metrics": ("metrics", _metrics),
     "spool_dir": ("spool_dir", str),
     "spool_limit": ("spool_limit", _bytes),
+    "rtp_reports": ("rtp_reports", _interval),
     **dict.fromkeys(("user", "uid"), ("user", str)),
     **dict.fromkeys(("group", "gid"), ("group", str)),
     "plugin_error_budget": ("plugin_error_budget", _from(0)),

@@ -21,6 +21,7 @@ from homerd.core.endpoint import Endpoint, health
 from homerd.core.engine import Engine
 from homerd.core.intake import Intake
 from homerd.core.log import NOTICE, limit_others, script_line
+from homerd.core.media import MediaTable
 from homerd.core.params import Change, ParamsInUse, tell_outline
 from homerd.core.program import entry_of
 from homerd.core.raw import open_capture
@@ -104,6 +105,7 @@ class Worker:
         self.engine.after = self._note
         self.engine.intake = Intake(self.engine, self.sinks)
         self.containment = Containment(self)
+        self._media = MediaTable(program.settings.rtp_reports)
         self.engine.fault = self.containment.fault
         self._spools = Path(program.settings.spool_dir or default_folder())
         self.timers = Timers(self.now, self._move)
@@ -326,7 +328,9 @@ class Worker:
                         )
                     self.sources.append(opened)
             for each in self.program.captures:
-                self.sources += open_capture(each, self.engine, settings.receive_buffer)
+                self.sources += open_capture(
+                    each, self.engine, settings.receive_buffer, self._media
+                )
             if settings.metrics is not None:
                 pages = {"/metrics": lambda: telemetry.page(self), "/healthz": health}
                 self.endpoint = Endpoint(settings.metrics, pages)
