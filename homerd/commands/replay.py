@@ -21,6 +21,7 @@ from homerd.core import log, metrics
 from homerd.core.engine import Engine
 from homerd.core.inputs import Undecoded, Wait, input_size, read_input
 from homerd.core.ledger import ledger, unbalanced
+from homerd.core.media import MediaTable
 from homerd.core.program import Program, load
 from homerd.core.sink import BatchSink
 from homerd.core.worker import Worker
@@ -75,13 +76,14 @@ def feed(options: argparse.Namespace, *, deliver: bool, speed: float | None = No
     log.start()
     report: Report = JsonReport() if options.json else TextReport(each=not deliver)
     replay = Replay(program, report, deliver=deliver)
+    media = MediaTable(program.settings.rtp_reports)
     started = time.monotonic()
     replay.start()
     try:
         size = sum(map(input_size, options.inputs))
         with _progress(size, options.json or not deliver) as progress:
             for path in options.inputs:
-                replay.feed(_paced(read_input(path, progress), speed))
+                replay.feed(_paced(read_input(path, progress, media), speed))
     finally:
         replay.stop()
     report.summary(replay.summary(time.monotonic() - started))
@@ -89,7 +91,9 @@ def feed(options: argparse.Namespace, *, deliver: bool, speed: float | None = No
 
 
 class Report:
-    """Where a replay tells what happened."""
+    """Where a replay tells what happened; each: also of packets that went without a word."""
+
+    each = True
 
     def event(self, described: dict[str, Any]) -> None:
         """A packet, a timer's run or what ran at start."""
@@ -156,7 +160,7 @@ class TextReport(Report):
         for title, key in (
             ("routed", "routes"), ("taken by a module", "handled"), ("not decoded", "undecoded"),
             ("refused", "refused"), ("stored", "stored"), ("lost", "lost"),
-            ("on disk, for the next start", "spooled"),
+            ("on disk, for the next start", "spooled"), ("seen in captures", "notes"),
         ):  # fmt: skip
             counts = {name: count for name, count in described[key].items() if count}
             if counts:
@@ -192,6 +196,7 @@ class Replay:
         self.engine: Engine = self.worker.engine
         self.worker.route_seen = self._route_seen
         self.undecoded: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()  # of captures: streams and datagrams, not packets
         self.number = 0
 
     def start(self) -> None:
@@ -244,6 +249,7 @@ class Replay:
         return {
             "received": received,
             "undecoded": dict(undecoded),
+            "notes": dict(self.notes),
             "refused": dict(engine.refused),
             "handled": dict(engine.handled),
             "routed": sum(engine.routed.values()),
@@ -269,6 +275,9 @@ class Replay:
         return taken
 
     def _tell(self, packet: Packet, end: End | Exception | None) -> None:
+        # To describe a packet takes as long as to route it.
+        if not self.report.each and not self._log:
+            return
         described: dict[str, Any] = {
             "n": self.number,
             "route": packet.route,
@@ -283,6 +292,8 @@ class Replay:
         self.report.event(described)
 
     def _tell_undecoded(self, item: Undecoded) -> None:
+        if not self.report.each:
+            return
         self.report.event(
             {
                 "n": self.number,

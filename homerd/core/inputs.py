@@ -14,6 +14,7 @@ import lzma
 import os
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -22,6 +23,7 @@ from typing import Any, BinaryIO, cast
 
 from homerd.core import pcap
 from homerd.core.dissect import Dissector
+from homerd.core.media import MediaTable
 from homerd.errors import ConfigError, DecodeError
 from homerd.wire import hep
 from homerd.wire.hep import Frame
@@ -73,17 +75,22 @@ Item = Frame | Wait | Undecoded
 _File = io.BufferedReader | bz2.BZ2File | gzip.GzipFile | lzma.LZMAFile
 
 
-def read_input(path: str, progress: Callable[[int], object] | None = None) -> Iterator[Item]:
+def read_input(
+    path: str,
+    progress: Callable[[int], object] | None = None,
+    media: MediaTable | None = None,
+) -> Iterator[Item]:
     """The packets in *path*, "-" for standard input.
 
     progress: called with the number of bytes read since it was last called.
+    media: of calls in captures; files of one network share it.
     Raises ConfigError when the file cannot be read or is none of the known forms.
     """
     name = "standard input" if path == "-" else path
     try:
         with _opened(path) as file:
             stream = _Stream(file, progress)
-            yield from _items(stream, name)
+            yield from _items(stream, name, media)
     except (OSError, EOFError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ConfigError(f"cannot read {name}: {reason}") from None
@@ -123,7 +130,13 @@ def bare_sip(
 class _Stream:
     """A file with its first bytes known; looks through a gzip envelope around a capture."""
 
-    def __init__(self, file: _File, progress: Callable[[int], object] | None) -> None:
+    def __init__(
+        self,
+        file: _File,
+        progress: Callable[[int], object] | None,
+        wanted: Callable[[int, bytes], bool] | None = None,
+    ) -> None:
+        self.wanted = wanted
         self._file = file
         self._progress = progress
         self.head = self._take(4)
@@ -173,15 +186,15 @@ def _opened(path: str) -> _File:
     return open(path, "rb")
 
 
-def _items(stream: _Stream, name: str, depth: int = 0) -> Iterator[Item]:
+def _items(stream: _Stream, name: str, media: MediaTable | None, depth: int = 0) -> Iterator[Item]:
     """Recognise the form and read it."""
     head = stream.head
     if head in pcap.PCAP_MAGICS:
-        return _captured(pcap.read_pcap(stream, name))
+        return _captured(_wanted(pcap.read_pcap(stream, name), stream), media)
     if head == pcap.PCAPNG_MAGIC:
-        return _captured(pcap.read_pcapng(stream, name))
+        return _captured(_wanted(pcap.read_pcapng(stream, name), stream), media)
     if head[:3] in _PACKED:
-        return _unpacked(stream, name, depth)
+        return _unpacked(stream, name, media, depth)
     if head in _ELSEWHERE:
         packer = _ELSEWHERE[head]
         raise ConfigError(f"{name} is packed: unpack it first, as {packer} -dc FILE | homerd … -")
@@ -192,9 +205,17 @@ def _items(stream: _Stream, name: str, depth: int = 0) -> Iterator[Item]:
     return _text(stream, name)
 
 
-def _captured(records: Iterator[pcap.Record]) -> Iterator[Item]:
+def _wanted(records: Iterator[pcap.Record], stream: _Stream) -> Iterator[pcap.Record]:
+    """The frames of a capture that whoever reads it asked for."""
+    wanted = stream.wanted
+    if wanted is None:
+        return records
+    return (record for record in records if wanted(record.linktype, record.data))
+
+
+def _captured(records: Iterator[pcap.Record], media: MediaTable | None) -> Iterator[Item]:
     """What the frames of a capture hold."""
-    dissector = Dissector()
+    dissector = Dissector(media=media)
     cut_off = False
     try:
         for record in records:
@@ -206,6 +227,8 @@ def _captured(records: Iterator[pcap.Record]) -> Iterator[Item]:
     except pcap.CutOff:
         cut_off = True
     yield from dissector.finish()
+    if notes is not None:
+        notes.update(dissector.notes)
     if cut_off:
         yield Undecoded("truncated_file")
 
@@ -225,13 +248,13 @@ def _bare(data: bytes, family: int, src: bytes, dst: bytes, src_port: int, dst_p
     )
 
 
-def _unpacked(stream: _Stream, name: str, depth: int) -> Iterator[Item]:
+def _unpacked(stream: _Stream, name: str, media: MediaTable | None, depth: int) -> Iterator[Item]:
     """A packed file; progress is that of the packed one."""
     if depth == _MAX_ENVELOPES:
         raise ConfigError(f"{name}: packed more than {_MAX_ENVELOPES} times")
     try:
         with _unpacker(stream) as file:
-            yield from _items(_Stream(file, None), name, depth + 1)
+            yield from _items(_Stream(file, None, stream.wanted), name, media, depth + 1)
     except (zlib.error, lzma.LZMAError) as error:
         raise ConfigError(f"cannot read {name}: {error}") from None
 
