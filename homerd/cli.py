@@ -26,6 +26,7 @@ COMMANDS = {
     "trace": "the same and delivers nothing; prints each packet's frame, log lines and effects",
     "test": "runs a script's test cases",
     "decode": "shows capture frames",
+    "capture": "captures from an interface or files and sends it on, without a script",
     "plugins": "loaded and available modules, with their manual text",
     "new-plugin": "writes a module of your own to begin with",
     "reload": "has the running daemon read its script again",
@@ -36,6 +37,7 @@ COMMANDS = {
     "show": "prints one stored call's messages whole",
     "flow": "draws the ladder of one stored call",
     "export": "writes stored calls to a capture file or as text",
+    "send": "lines of a log, of hepipe or of JSON, or a capture, to a HEP server",
     "archive": "tables into files that outlive their store, and back into any store",
     "retention": "drops tables beyond what the script keeps; the daemon does so each hour",
 }
