@@ -26,7 +26,8 @@ _INFLATER_SIZE = 44_000  # window and state
 _u16 = Struct(">H").unpack_from
 _u64 = Struct(">Q").unpack_from
 
-_find_data_frame = re.compile(rb"[\x81\x82]").search
+# Whole or first frame of a message, with a payload of 24 bytes or more.
+_find_data_frame = re.compile(rb"[\x81\x82](?:[\x18-\x7f\x98-\xff]|\Z)").search
 _match_beginning = re.compile(rb"SIP/2\.0 |[A-Z]{3,16} (?:sips?|tel|urn):", re.A).match
 _BEGINNING = 24  # bytes that show it
 _DEFLATE_TAIL = b"\x00\x00\xff\xff"
