@@ -27,6 +27,7 @@ MAX_WHILE_LOOPS = 100
 MAX_RECURSIVE_LEVEL = 256
 
 HANDLED = End("handled")
+_SIP = 1  # payload type of HEP
 NOT_SIP = End("refused", reason="not_sip")
 HEP_OFF = End("refused", reason="hep_off")
 NOT_ACCEPTED = End("refused", reason="not_accepted")
@@ -199,9 +200,10 @@ class CompiledScript:
     def run(self, packet: Any) -> End:
         """Route one packet; runtime errors of the script come out as they are."""
         frame = packet.frame
-        if frame.version:
+        # What was captured and is no SIP, as RTCP, goes the way it goes when an agent sends it.
+        if frame.version or frame.payload_type != _SIP:
             entry = self.entry
-            if not entry.accept_hep:
+            if frame.version and not entry.accept_hep:
                 return HEP_OFF
             if entry.event or entry.route:
                 end = self._see(packet, entry)
