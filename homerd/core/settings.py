@@ -273,12 +273,12 @@ def _seconds(value: str | int) -> float:
 
 def _interval(value: str | int) -> int:
     """Seconds between two reports; `yes` for the usual time, `no` for none."""
-    if value in _WORDS:
-        return RTP_REPORT_SECONDS * _WORDS[str(value)]
     try:
         seconds = _number(value)
     except ValueError:
         seconds = -1
+    if seconds == 1:  # yes
+        return RTP_REPORT_SECONDS
     if seconds and not 5 <= seconds <= 3600:
         raise ValueError(f'expected yes, no, or seconds from 5 to 3600, got "{value}"')
     return seconds
