@@ -9,6 +9,16 @@ from struct import pack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Ping,
+    Request,
+    TextMessage,
+)
+from wsproto.extensions import PerMessageDeflate
 
 from homerd.wire.streams import SYN, TcpStreams
 from homerd.wire.websocket import WebSocketFramer, is_upgrade
@@ -231,6 +241,28 @@ def test_a_head_that_never_ends_is_not_kept_for_ever():
         streams.feed(*place, number * len(line), 0x10, line, 1)
         assert streams.kept < 20_000
     assert streams.counts["not_sip"] > 0
+
+
+@pytest.mark.parametrize("extensions", [[], ["permessage-deflate"]], ids=["plain", "deflate"])
+def test_what_a_browser_and_a_proxy_say_to_each_other_is_read(extensions):
+    """Both ends are wsproto's."""
+    phone, proxy = WSConnection(ConnectionType.CLIENT), WSConnection(ConnectionType.SERVER)
+    offered = [PerMessageDeflate() for _ in extensions]
+    there = phone.send(Request("h", "/", subprotocols=["sip"], extensions=offered))
+    proxy.receive_data(there)
+    accept = AcceptConnection("sip", extensions=[PerMessageDeflate() for _ in extensions])
+    back = proxy.send(accept)
+    phone.receive_data(back)
+    assert [type(event) for event in phone.events()] == [AcceptConnection]
+    for part in (OPTIONS[:9], OPTIONS[9:]):
+        there += phone.send(TextMessage(part.decode(), message_finished=part == OPTIONS[9:]))
+        there += phone.send(Ping(b"still there?"))
+    for _ in range(3):
+        there += phone.send(TextMessage(OPTIONS.decode()))
+        back += proxy.send(BytesMessage(OK))
+    there += phone.send(CloseConnection(1000))
+    assert captured(there) == ([OPTIONS] * 4, {"ws_control": 3})
+    assert captured(back) == ([OK] * 3, {})
 
 
 MESSAGES = st.sampled_from([OPTIONS, OK, b"\r\n", b"no SIP", OPTIONS + b"x" * 900])
