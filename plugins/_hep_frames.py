@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from homerd.api import Frame, Packet, hep_encode
 from homerd_plugins._hep_profile import Profile
 
@@ -26,6 +28,28 @@ def frame_of(packet: Packet, profile: Profile, kind: int | None = None) -> bytes
         )
     except ValueError:
         return "too_large"
+
+
+def line_of(packet: Packet, profile: Profile) -> bytes:
+    """The packet as JSON, with a line end; bytes that are no UTF-8 as escapes of surrogates."""
+    frame = _rewritten(packet, profile, None)
+    told = {
+        "family": frame.family,
+        "proto": frame.protocol,
+        "src_ip": frame.src_ip,
+        "src_port": frame.src_port,
+        "dst_ip": frame.dst_ip,
+        "dst_port": frame.dst_port,
+        "time_sec": frame.seconds,
+        "time_usec": frame.micros,
+        "proto_type": frame.payload_type,
+        "capture_id": frame.capture_id,
+        "correlation_id": frame.correlation_id,
+        "node_name": (frame.extra or {}).get("node_name"),
+        "payload": frame.payload.decode("utf-8", "surrogateescape"),
+    }
+    kept = {name: value for name, value in told.items() if value not in (None, "")}
+    return json.dumps(kept, separators=(",", ":")).encode() + b"\n"
 
 
 def _as_it_came(frame: Frame) -> bytes:

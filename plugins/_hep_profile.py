@@ -46,7 +46,7 @@ class Profile:
 
     targets: as they are preferred.  balance: "failover", or "callid" which shares them out.
     capture_id, key, node: what is written in place of the packet's own; None leaves that.
-    acknowledge: "yes", "no" or "auto", see _hep_lines.
+    acknowledge: "yes", "no" or "auto", see _hep_lines.  format: "hep", or "json" for lines of it.
     tls_name: the name that the certificate must have, the target's host when empty.
     """
 
@@ -59,6 +59,7 @@ class Profile:
     compress: bool = False
     balance: str = "failover"
     acknowledge: str = "auto"
+    format: str = "hep"
     timeout: float = 10.0
     batch_size: int = 1000
     tls_ca: str = ""
@@ -109,6 +110,12 @@ def _made(name: str, found: Mapping[str, str]) -> Profile:
             raise ValueError(f'profile "{name}": {key}: {error}') from None
     if "targets" not in values:
         raise ValueError(f'profile "{name}": target=udp:HOST:PORT is missing')
+    if values.get("format") == "json":
+        hep_only = sorted({"version", "compress", "key"} & found.keys())
+        if hep_only or values.setdefault("acknowledge", "no") != "no":
+            raise ValueError(
+                f'profile "{name}": format=json knows no {", ".join(hep_only) or "acknowledge"}'
+            )
     profile = Profile(name, **values)  # type: ignore[arg-type]  each is what its reader gives
     if profile.version < 3 and profile.streams:
         raise ValueError(
@@ -168,6 +175,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "compress": _yes,
     "balance": _one_of("failover", "callid"),
     "acknowledge": _one_of("auto", "yes", "no"),
+    "format": _one_of("hep", "json"),
     "timeout": _seconds,
     "batch_size": _number(1, 100_000),
     "tls_ca": str,

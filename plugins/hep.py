@@ -7,6 +7,7 @@ correlation id and every chunk are kept when it is written anew.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 
@@ -22,10 +23,13 @@ from homerd.api import (
     ScriptFunction,
     Worker,
     hookimpl,
+    parse_uri,
 )
-from homerd_plugins._hep_frames import frame_of, payload_type
+from homerd_plugins._hep_frames import frame_of, line_of, payload_type
 from homerd_plugins._hep_out import HepSink
-from homerd_plugins._hep_profile import Profile
+from homerd_plugins._hep_profile import DEFAULT_PORTS, Profile, Target
+
+_TRANSPORT = re.compile(r"(?:^|;)transport=(\w+)", re.IGNORECASE)
 
 
 class Hep(Plugin):
@@ -83,7 +87,9 @@ class Hep(Plugin):
     @hookimpl
     def script_functions(self) -> Iterable[ScriptFunction]:
         """Functions whose argument names a profile, which is looked up while compiling."""
-        profile = Parameter("profile", ParameterKind.CONSTANT, convert=self._sink)
+        profile = Parameter("profile", ParameterKind.CONSTANT, convert=self._hep_sink)
+        lines = Parameter("profile", ParameterKind.CONSTANT, convert=self._json_sink)
+        uri = Parameter("uri", ParameterKind.CONSTANT, convert=self._sink_to)
         kind = Parameter("type", ParameterKind.CONSTANT, convert=payload_type)
         yield ScriptFunction(
             "send_hep",
@@ -103,6 +109,23 @@ class Hep(Plugin):
             module=self.name,
             help="As send_hep, with another payload type.",
         )
+        yield ScriptFunction(
+            "send_json",
+            self.send_json,
+            (lines,),
+            returns_bool=True,
+            module=self.name,
+            help="Send the packet as a line of JSON to a profile with format=json: the fields of"
+            " `homerd replay`'s INPUT, without the key.",
+        )
+        yield ScriptFunction(
+            "sip_capture_forward",
+            self.send_hep,
+            (uri,),
+            returns_bool=True,
+            module=self.name,
+            help="As send_hep, to the profile whose target is the URI's host, port and transport.",
+        )
 
     def send_hep(self, packet: Packet, *sinks: HepSink) -> bool:
         """See script_functions."""
@@ -115,13 +138,16 @@ class Hep(Plugin):
         """See script_functions."""
         return self._send(packet, sink, kind)
 
+    def send_json(self, packet: Packet, sink: HepSink) -> bool:
+        """See script_functions."""
+        return packet.emit(sink, (line_of(packet, sink.profile), _share_key(packet, sink)))
+
     def _send(self, packet: Packet, sink: HepSink, kind: int | None) -> bool:
         data = frame_of(packet, sink.profile, kind)
         if isinstance(data, str):
             self.not_sent[data] += 1
             return False
-        call_id = packet.call_id if sink.profile.balance == "callid" else ""
-        return packet.emit(sink, (data, call_id))
+        return packet.emit(sink, (data, _share_key(packet, sink)))
 
     def _sink(self, value: str | int) -> HepSink:
         sink = self.sinks.get(str(value))
@@ -129,3 +155,33 @@ class Hep(Plugin):
             known = ", ".join(sorted(self.sinks)) or "none"
             raise ValueError(f'no profile "{value}"; there is {known}')
         return sink
+
+    def _hep_sink(self, value: str | int) -> HepSink:
+        sink = self._sink(value)
+        if sink.profile.format != "hep":
+            raise ValueError(f'the profile "{value}" is one of send_json()')
+        return sink
+
+    def _json_sink(self, value: str | int) -> HepSink:
+        sink = self._sink(value)
+        if sink.profile.format != "json":
+            raise ValueError(f'the profile "{value}" needs format=json')
+        return sink
+
+    def _sink_to(self, value: str | int) -> HepSink:
+        uri = parse_uri(str(value))
+        asked = _TRANSPORT.search(uri.params) if uri is not None else None
+        scheme = asked[1].lower() if asked else "udp"
+        if uri is None or not uri.host or scheme not in DEFAULT_PORTS:
+            raise ValueError(f'expected sip:HOST:PORT;transport=udp, got "{value}"')
+        target = Target(scheme, uri.host.strip("[]"), int(uri.port or DEFAULT_PORTS[scheme]))
+        for sink in self.sinks.values():
+            if sink.profile.targets[0] == target and sink.profile.format == "hep":
+                return sink
+        raise ValueError(
+            f'no profile sends to {target}; modparam("hep", "profile", "NAME=>target={target}")'
+        )
+
+
+def _share_key(packet: Packet, sink: HepSink) -> str:
+    return packet.call_id if sink.profile.balance == "callid" else ""

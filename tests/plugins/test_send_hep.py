@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import ssl
 import subprocess
@@ -10,7 +11,8 @@ import threading
 
 import pytest
 
-from homerd.errors import ConfigError, Rejected, RetryLater
+from homerd.core.inputs import item_of
+from homerd.errors import ConfigError, Rejected, RetryLater, ScriptErrors
 from homerd.wire import hep, hep_batch
 from homerd.wire.hep import Frame, Framer
 from homerd_plugins._hep_out import HepSink
@@ -221,6 +223,8 @@ def test_another_type_and_what_does_not_fit(script):
         ("a=>target=h;acknowledge=yes", "nothing is acknowledged over udp:"),
         ("a=>target=h;colour=red", 'unknown attribute "colour"'),
         ("a=>target=h;version=1;compress=yes", "no compressed payload"),
+        ("a=>target=h;format=json;key=k", "format=json knows no key"),
+        ("a=>target=tcp:h;format=json;acknowledge=yes", "format=json knows no acknowledge"),
     ],
 )
 def test_a_profile_that_cannot_be_is_refused(text, told):
@@ -235,6 +239,49 @@ def test_addresses_are_read_with_and_without_scheme_and_port():
 
 def test_a_key_is_never_shown():
     assert "hidden" not in repr(Profile.from_script("a=>target=h;key=hidden"))
+
+
+def test_a_line_of_json_is_read_again_by_send(script):
+    text = (
+        'modparam("hep", "profile", "a=>target=udp:127.0.0.1:9;format=json;node=east")\n'
+        'request_route { send_json("a"); }'
+    )
+    (line,) = sent(script, text, received(packet(OPTIONS + b"\xff")))
+    again = item_of({"hep": json.loads(line)}, "line")
+    told = hep.to_dict(again)
+    came = hep.to_dict(packet(OPTIONS + b"\xff", auth_key=None)) | {"node_name": "east"}
+    assert told == came
+    assert b'"k"' not in line
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ('send_hep("b")', 'no profile "b"; there is a, j'),
+        ('send_hep("j")', '"j" is one of send_json'),
+        ('send_json("a")', '"a" needs format=json'),
+        ('send_hep_proto("a", "300")', "expected a payload type from 0 to 255"),
+        ('sip_capture_forward("sip:192.0.2.2:9060")', "no profile sends to udp:192.0.2.2:9060"),
+        ('sip_capture_forward("here")', "expected sip:HOST:PORT"),
+    ],
+)
+def test_a_word_that_names_no_way_out_is_a_mistake(script, call, told):
+    profiles = (
+        'modparam("hep", "profile", "a=>target=tcp:127.0.0.1:9")\n'
+        'modparam("hep", "profile", "j=>target=udp:127.0.0.1:9;format=json")\n'
+    )
+    with pytest.raises(ScriptErrors) as caught:
+        script(profiles + f"request_route {{ {call}; }}", MODULES)
+    assert any(told in each.message for each in caught.value.diagnostics)
+
+
+def test_sip_capture_forward_goes_to_the_profile_with_that_target(script):
+    text = (
+        'modparam("hep", "profile", "a=>target=tcp:127.0.0.1:9")\n'
+        'request_route { sip_capture_forward("sip:127.0.0.1:9;transport=tcp"); }'
+    )
+    came = received(packet())
+    assert sent(script, text, came) == [came.raw]
 
 
 # Over UDP
