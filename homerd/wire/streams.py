@@ -32,7 +32,7 @@ NOTES = ("tcp_retransmission", *sipstream.NOTES, "ws_control")
 _SEQUENCES = 1 << 32
 _FAR = 1 << 20  # a segment so far off belongs to another connection with the same ports
 _MOST_AHEAD = 1024  # segments
-# What a stream and a waiting segment take besides their bytes, measured with tracemalloc.
+# What a stream and a waiting segment take besides their bytes: 790 to 1140 and 160 were measured.
 _STREAM_COST, _SEGMENT_COST = 1200, 200
 
 
@@ -92,7 +92,7 @@ class TcpStreams:
         *,
         message_limit: int = sipstream.MESSAGE_LIMIT,
         ahead_limit: int = 65536,
-        streams: int = 16384,
+        streams: int = 50_000,
         memory: int = 64 << 20,
         patience_seconds: int = 3,
         idle_seconds: int = 3600,
