@@ -63,6 +63,7 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
     yield _line("received", status["received"])
     yield from _block("  undecoded", status["undecoded"])
     yield from _block("  refused", status["refused"])
+    yield from _agents(status.get("agents"))
     yield from _block("  taken by modules", status["handled"])
     yield from _block("  routed", status["routed"])
     yield from _block("script failures", status["route_errors"])
@@ -94,6 +95,16 @@ def _reload(status: Mapping[str, Any]) -> Iterator[str]:
     yield f"reload    {last['result']} {_moment(last['at'])} ({last['why']}; {counts}){said}"
     for line in last["diagnostics"].splitlines() if last["result"] == "refused" else ():
         yield f"          {line}"
+
+
+def _agents(agents: Mapping[str, Any] | None) -> Iterator[str]:
+    """What each agent sent, where the script names agents."""
+    if agents is None:
+        return
+    for name, counts in agents["named"].items():
+        yield from _block(f"  agent {name}", counts)
+    if agents["unknown"]:
+        yield from _block("  unknown agents", agents["unknown"])
 
 
 def _plugins(plugins: Mapping[str, Any]) -> Iterator[str]:

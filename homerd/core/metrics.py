@@ -52,6 +52,8 @@ def snapshot(worker: Worker) -> dict[str, Any]:
         "notices": _notices(worker),
         "plugins": {name: faults.described() for name, faults in worker.containment.faults.items()},
     }
+    if worker.agents is not None:
+        counters["agents"] = worker.agents.described()
     counters["ledger"] = ledger(counters)
     return counters
 

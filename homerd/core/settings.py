@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from homerd.core import live
+from homerd.core.agents import Agent, check_agents, parse_agent
 from homerd.lang.diagnostics import did_you_mean
 from homerd.plugin.hookspecs import Capture
 
@@ -75,6 +76,7 @@ class Settings:
     live: what is captured live.  user, group: what the daemon becomes when its sockets are open.
     debug: log level of script lines, None when not set.
     receive_buffer: bytes the kernel keeps for each UDP socket.
+    agents: who may send; () for everybody.
     tcp_idle_seconds, tcp_connections: when a connection is closed, how many there may be.
     spool_dir, spool_limit: where batches wait for a store that is away, "" for the usual place, and
     how many bytes of each store may wait there, 0 for none.
@@ -98,6 +100,7 @@ class Settings:
     tcp_connections: int = 2048
     tcp_idle_seconds: int = 600
     tls: Tls = Tls()
+    agents: tuple[Agent, ...] = ()
     workers: int = 1
     metrics: Listen | None = None
     spool_dir: str = ""
@@ -132,6 +135,10 @@ def parse(globals: Iterable[Global]) -> tuple[Settings, list[tuple[Global, str]]
             elif name in _FIELDS:
                 field, convert = _FIELDS[name]
                 settings = replace(settings, **{field: convert(item.value)})  # type: ignore[arg-type]
+            elif name == "agent":
+                agent = parse_agent(item.value)
+                check_agents(settings.agents, agent)
+                settings = replace(settings, agents=(*settings.agents, agent))
             elif name in _TLS_FIELDS:
                 field, convert = _TLS_FIELDS[name]
                 tls = replace(settings.tls, **{field: convert(item.value)})  # type: ignore[arg-type]
@@ -415,6 +422,6 @@ _IGNORED = frozenset(_NAMES.split())
 
 
 def _unknown(name: str) -> str:
-    known = [*_IGNORED, *_FIELDS, *_TLS_FIELDS, "listen", "socket", "port", "disable_tcp"]
+    known = [*_IGNORED, *_FIELDS, *_TLS_FIELDS, "agent", "listen", "socket", "port", "disable_tcp"]
     hint = did_you_mean(name, known)
     return f'unknown global parameter "{name}"' + (f"\n{hint}" if hint else "")

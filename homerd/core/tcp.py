@@ -56,6 +56,7 @@ class Connection:
         self.http: HttpStream | None = None
         self.websocket: WebSocketStream | None = None
         self.batched: BatchedStream | None = None
+        self._names: list[str] | None = None
         self._known = False
         self._first = b""
         self._out = bytearray()
@@ -74,6 +75,13 @@ class Connection:
         if self.batched is not None and self.batched.pending:
             return True
         return bool(self._first) or bool(self.framer.pending)
+
+    @property
+    def certificate_names(self) -> list[str]:
+        """Whose certificate the other side showed: its names."""
+        if self._names is None:
+            self._names = [] if self.tls is None else self.tls.certificate_names()
+        return self._names
 
     def peer(self, address: Address) -> Peer:
         """Both ends of the connection."""

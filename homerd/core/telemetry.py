@@ -69,6 +69,12 @@ _OF_PLUGIN = (
         "1 while a module is cut off, for it failed too often.",
     ),
 )
+_OF_AGENT = (
+    ("packets", "homerd_agent_packets_total", "result", "Packets by agent: admitted, or why not."),
+)
+_OF_UNKNOWN = (
+    ("unknown", "homerd_unknown_agent_packets_total", "capture_id", "Packets of agents not named."),
+)
 MOST_SAMPLES = 50_000  # of one module; what Prometheus should not be given
 # Tables are named by the packets' time, and agents' clocks say anything: the first so many members
 # of one metric have a series of their own.
@@ -104,6 +110,10 @@ def own(worker: Worker) -> Iterator[Sample]:
     )
     for name, sink in counters["sinks"].items():
         yield from _samples(_OF_SINK, sink, {"sink": name})
+    agents = counters.get("agents", {"named": {}, "unknown": {}})
+    for name, results in agents["named"].items():
+        yield from _samples(_OF_AGENT, {"packets": results}, {"agent": name})
+    yield from _samples(_OF_UNKNOWN, agents, {})
     for name, plugin in counters["plugins"].items():
         told = {**plugin, "cut_off": int(bool(plugin["cut_off"]))}
         yield from _samples(_OF_PLUGIN, told, {"plugin": name})

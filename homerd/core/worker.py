@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homerd.core import metrics, privileges, source, telemetry
+from homerd.core.agents import Agent, Agents
 from homerd.core.containment import TIMER, Containment
 from homerd.core.control import ControlSocket
 from homerd.core.endpoint import Endpoint, health
@@ -107,6 +108,7 @@ class Worker:
         self.containment = Containment(self)
         self._media = MediaTable(program.settings.rtp_reports)
         self.engine.fault = self.containment.fault
+        self.agents: Agents | None = None
         self._spools = Path(program.settings.spool_dir or default_folder())
         self.timers = Timers(self.now, self._move)
         self._started_at: float | None = None
@@ -236,6 +238,8 @@ class Worker:
         program.script.entry = entry_of(program.registry, self.containment.failed)
         self.program = program
         self.engine.swap(program.script)
+        if self.sources:
+            self._admit(program.settings.agents)
         self._debug = self._least if program.settings.debug is None else program.settings.debug
         for state in self._states:
             state.debug = self._debug
@@ -306,6 +310,7 @@ class Worker:
         """
         settings = self.program.settings
         certificates: Certificates | None = None
+        self._admit(settings.agents)
         try:
             for item in listen:
                 if item.scheme in OVER_TLS and certificates is None:
@@ -371,6 +376,14 @@ class Worker:
             if control is not None:
                 control.close()
             self.close()
+
+    def _admit(self, agents: Sequence[Agent]) -> None:
+        """Let in what these agents send, or everything when there is none."""
+        if self.agents is not None:
+            self.agents.change(agents)
+        elif agents:
+            self.agents = Agents(agents)
+        self.engine.admit = self.agents.refusal if agents and self.agents is not None else None
 
     def _become_user(self, own: Iterable[Path]) -> None:
         """What needs root is open: go on as `user` and `group` say."""
