@@ -403,7 +403,8 @@ def _report(
     """The object of *ssrc*, with *blocks* added: more than 31 come in a second part."""
     report = told.get(ssrc)
     if report is None:
-        report = {**(first or {}), **_empty(ssrc, kind)}
+        report = first or {}
+        report.update(ssrc=ssrc, type=kind, report_count=0, report_blocks=[])
         told[ssrc] = report
     elif first:
         report.update(first, type=kind)
