@@ -151,9 +151,10 @@ class TcpStreams:
             self._waiting.pop(key, None)
         self._weigh(stream)
         while self.kept > self.memory or len(self._streams) > self.streams:
-            oldest = next(iter(self._streams))
+            # A flood of openings pushes nobody out.  Who is refused is read from the next message.
+            opening = flags & SYN and not data and key in self._streams
+            self._drop(key if opening else next(iter(self._streams)))
             self.counts["tcp_forgotten"] += 1
-            self._drop(oldest)
         return messages
 
     def expire(self, seconds: int) -> None:

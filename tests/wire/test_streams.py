@@ -351,10 +351,22 @@ def test_the_streams_that_were_quiet_longest_are_forgotten_first():
     connections = [Connection(streams, port=port) for port in range(4)]
     one, two = cut(THREE[0], 30)
     for connection in connections:
-        connection.open()
-        connection.send(one)
+        assert connection.send(Segment(-1, one.data, SYN)) == []
     assert (len(streams), streams.counts) == (3, {"tcp_forgotten": 1, "tcp_unfinished": 1})
     assert [connection.send(two) for connection in connections[1:]] == [[THREE[0]]] * 3
+
+
+def test_a_flood_of_openings_pushes_out_nobody_who_is_sending():
+    streams = TcpStreams(streams=10)
+    sender = Connection(streams, port=1)
+    one, two = cut(THREE[0], 30)
+    sender.open()
+    sender.send(one)
+    for port in range(2, 1000):
+        Connection(streams, port=port).open()
+    assert (len(streams), streams.counts) == (10, {"tcp_forgotten": 989})
+    assert sender.send(two) == [THREE[0]]
+    assert Connection(streams, port=999).send(Segment(0, THREE[1])) == [THREE[1]]
 
 
 def test_memory_in_all_is_bounded():
