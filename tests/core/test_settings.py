@@ -101,3 +101,17 @@ def test_what_is_wrong_is_told(name, value, message):
 def test_globals_of_another_server_are_ignored():
     _, problems = parse(children=8, fork="yes", memlog=5, tcp_accept_hep3="yes", log_name="x")
     assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [(1, 20), ("yes", 20), (0, 0), ("no", 0), (5, 5), ("3600", 3600)]
+)
+def test_rtp_reports_are_seconds_or_yes_or_no(value, seconds):
+    found, problems = parse(rtp_reports=value)
+    assert (found.rtp_reports, problems) == (seconds, [])
+
+
+@pytest.mark.parametrize("value", [4, 3601, -5, "often"])
+def test_rtp_reports_that_are_no_interval_are_refused(value):
+    _, (message,) = parse(rtp_reports=value)
+    assert message == f'expected yes, no, or seconds from 5 to 3600, got "{value}"'
