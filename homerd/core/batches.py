@@ -26,23 +26,26 @@ BATCH_SIZE = 1000
 class Receipt:
     """Who is told, once, that no kill can lose a batch any more, or that it was lost.
 
-    parts: pieces of the batch that are not settled.
+    parts: pieces of the batch that are not settled.  records: of all of it.
     """
 
-    __slots__ = ("_lost", "_tell", "parts")
+    __slots__ = ("_lost", "_tell", "parts", "records")
 
     def __init__(self, tell: Callable[[bool], None]) -> None:
         self._tell: Callable[[bool], None] | None = tell
         self._lost = False
         self.parts = 1
+        self.records = 0
 
-    def settle(self, safe: bool) -> None:
-        """One piece less, with `changed` held."""
+    def settle(self, safe: bool) -> bool:
+        """One piece less, with `changed` held; True when it was the last."""
         self.parts -= 1
         self._lost |= not safe
-        if self.parts <= 0 and self._tell is not None:
-            tell, self._tell = self._tell, None
-            tell(not self._lost)
+        if self.parts > 0 or self._tell is None:
+            return False
+        tell, self._tell = self._tell, None
+        tell(not self._lost)
+        return True
 
 
 class Batch:
@@ -74,12 +77,6 @@ class Batch:
         self.faults = faults or []
         self.receipt = receipt
 
-    def settle(self, safe: bool = True) -> None:
-        """It is written, refused or on disk; or lost.  With `changed` held."""
-        receipt, self.receipt = self.receipt, None
-        if receipt is not None:
-            receipt.settle(safe)
-
 
 class Batches:
     """The places, and what decides where a batch goes next.
@@ -87,6 +84,7 @@ class Batches:
     away: the store, or it has not answered for long.  spools: there is a spool, and it works.
     closing: the sink is about to end, and what is in memory goes to the spool.
     volatile: how many records a kill would cost: in the open batch, and elsewhere.
+    lent: records in memory that their sender keeps until their receipt is settled.
     dropped, lost: records that had no room; lost is by reason.
     """
 
@@ -109,6 +107,7 @@ class Batches:
         self.flying_records = 0
         self.held: deque[Batch] = deque()  # on disk, and in memory as well
         self.on_disk = 0
+        self.lent = 0
         self._run = secrets.token_hex(8)
         self._numbers = 0
 
@@ -116,6 +115,9 @@ class Batches:
         """On the loop: take the open batch; how many records were dropped for it."""
         with self.changed:
             self.waiting.append(Batch(records, id, receipt=receipt))
+            if receipt is not None:
+                receipt.records = len(records)
+                self.lent += receipt.records
             self.waiting_records += len(records)
             dropped = self.make_room()
             self.note()
@@ -195,7 +197,14 @@ class Batches:
 
     def note(self) -> None:
         safe = self.flying is not None and self.flying.entry is not None
-        self.volatile[1] = self.in_memory - (self.flying_records if safe else 0)
+        kept = self.lent + (self.flying_records if safe else 0)
+        self.volatile[1] = max(0, self.in_memory - kept)
+
+    def settle(self, batch: Batch, *, safe: bool = True) -> None:
+        """It is written, refused or on disk; or lost."""
+        receipt, batch.receipt = batch.receipt, None
+        if receipt is not None and receipt.settle(safe):
+            self.lent -= receipt.records
 
     def lose(self, count: int, reason: str) -> None:
         if count:
@@ -210,6 +219,6 @@ class Batches:
             oldest = self.waiting.popleft()
             self.waiting_records -= len(oldest.records)
             dropped += len(oldest.records)
-            oldest.settle(safe=False)
+            self.settle(oldest, safe=False)
         self.lose(dropped, "queue_full")
         return dropped

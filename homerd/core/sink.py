@@ -523,7 +523,7 @@ class BatchSink:
                 self.batches += 1
                 self.written += len(batch.records)
                 self.stored.update(labels)
-            batch.settle()
+            self._batches.settle(batch)
             self._batches.land(batch)
         if not settled:
             self._settle(batch)

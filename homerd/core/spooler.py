@@ -220,7 +220,7 @@ class Spooler:
                         if bad:
                             kept = [Batch(bad, packable=False, receipt=batch.receipt)]
                         else:
-                            batch.settle()
+                            batches.settle(batch)
                     batches.wait_first(kept)
                 batches.make_room()
                 batches.note()
@@ -243,7 +243,7 @@ class Spooler:
         """The copy of what was in flight: its own now, unless it came back meanwhile."""
         if self.batches.flying is batch and entry is not None:
             batch.entry = entry
-            batch.settle()
+            self.batches.settle(batch)
             return False
         batch.copied = False
         return True
