@@ -75,8 +75,9 @@ class HepSink(BatchSink):
         return self.profile.name
 
     def describe(self, record: Record) -> dict[str, Any]:
-        """The frame in hexadecimal."""
-        return {"table": self.name, "record": {"frame": record[0].hex()}}
+        """The line of JSON; a frame in hexadecimal, as `{"hex": …}` of INPUT takes it."""
+        is_line = self.profile.format == "json"
+        return {"record": record[0].decode() if is_line else record[0].hex()}
 
     def unpack(self, packed: Any) -> Record:  # whatever a spool gave
         """A list or a tuple, by then."""
