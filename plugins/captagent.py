@@ -187,7 +187,13 @@ class Captagent(Plugin):
             ("parse_diameter_to_json", (), _NO_DIAMETER, _no),
         ):
             yield ScriptFunction(
-                word, call, parameters, returns_bool=True, module=self.name, does_nothing=why
+                word,
+                call,
+                parameters,
+                returns_bool=True,
+                module=self.name,
+                help=f"Does nothing, and is {'true' if call is _yes else 'false'}: {why}.",
+                does_nothing=why,
             )
 
     # SIP
