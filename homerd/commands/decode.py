@@ -52,6 +52,15 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def show(frame: Frame, *, as_json: bool) -> None:
+    """Print a frame, as JSON or for people."""
+    told = hep.to_dict(frame)
+    if as_json:
+        _show_json(told)
+    else:
+        _show_text(told)
+
+
 def _told(options: argparse.Namespace) -> Iterator[Told]:
     if options.hex:
         return (_datagram(data) for data in _hex_lines())
