@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from homerd.commands.check import add_script_options
 from homerd.core import log, metrics
+from homerd.core.dissect import Dissector
 from homerd.core.engine import Engine
 from homerd.core.inputs import Undecoded, Wait, input_size, read_input
 from homerd.core.ledger import ledger, unbalanced
@@ -76,14 +77,14 @@ def feed(options: argparse.Namespace, *, deliver: bool, speed: float | None = No
     log.start()
     report: Report = JsonReport() if options.json else TextReport(each=not deliver)
     replay = Replay(program, report, deliver=deliver)
-    media = MediaTable(program.settings.rtp_reports)
     started = time.monotonic()
     replay.start()
     try:
         size = sum(map(input_size, options.inputs))
         with _progress(size, options.json or not deliver) as progress:
             for path in options.inputs:
-                replay.feed(_paced(read_input(path, progress, media), speed))
+                replay.feed(_paced(read_input(path, progress, replay.dissector), speed))
+        replay.feed(iter(replay.dissector.finish()))
     finally:
         replay.stop()
     report.summary(replay.summary(time.monotonic() - started))
@@ -196,7 +197,8 @@ class Replay:
         self.engine: Engine = self.worker.engine
         self.worker.route_seen = self._route_seen
         self.undecoded: Counter[str] = Counter()
-        self.notes: Counter[str] = Counter()  # of captures: streams and datagrams, not packets
+        # Captures given together are of one network, cut into files.
+        self.dissector = Dissector(media=MediaTable(program.settings.rtp_reports))
         self.number = 0
 
     def start(self) -> None:
@@ -249,7 +251,7 @@ class Replay:
         return {
             "received": received,
             "undecoded": dict(undecoded),
-            "notes": dict(self.notes),
+            "notes": dict(self.dissector.notes),
             "refused": dict(engine.refused),
             "handled": dict(engine.handled),
             "routed": sum(engine.routed.values()),

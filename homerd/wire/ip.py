@@ -95,26 +95,14 @@ def decode(data: bytes, start: int = 0, end: int | None = None) -> IpPacket:
     if end <= start:
         raise DecodeError("truncated", end)
     version = data[start] >> 4
-    if version == 4:
-        return _decode_ipv4(data, start, end)
     if version == 6:
         return _decode_ipv6(data, start, end)
-    raise DecodeError("not_ip", start)
-
-
-def joined(first: IpPacket, data: bytes) -> IpPacket:
-    """The packet that *first* is the first piece of, with all of *data*."""
-    if len(first.src) == 4:
-        return IpPacket(first.src, first.dst, first.protocol, data, 0, len(data), first.tos)
-    packet = IpPacket(first.src, first.dst, first.protocol, data, 0, len(data), first.tos)
-    return _extended(packet)
-
-
-def _decode_ipv4(data: bytes, at: int, end: int) -> IpPacket:
-    if end < at + 20:
+    if version != 4:
+        raise DecodeError("not_ip", start)
+    if end < start + 20:
         raise DecodeError("truncated", end)
-    first, tos, total, identification, piece, protocol, src, dst = _ipv4(data, at)
-    start = at + (first & 0x0F) * 4
+    first, tos, total, identification, piece, protocol, src, dst = _ipv4(data, start)
+    at, start = start, start + (first & 0x0F) * 4
     if start < at + 20 or (total and at + total < start):
         raise DecodeError("not_ip", at)
     if end < start:
@@ -129,6 +117,12 @@ def _decode_ipv4(data: bytes, at: int, end: int) -> IpPacket:
         packet.fragment = Fragment(identification, (piece & 0x1FFF) * 8, piece & 0x2000 != 0)
         return packet
     return _extended(packet) if protocol == _AUTHENTICATION else packet
+
+
+def joined(first: IpPacket, data: bytes) -> IpPacket:
+    """The packet that *first* is the first piece of, with all of *data*."""
+    packet = IpPacket(first.src, first.dst, first.protocol, data, 0, len(data), first.tos)
+    return packet if len(first.src) == 4 else _extended(packet)
 
 
 def _decode_ipv6(data: bytes, at: int, end: int) -> IpPacket:

@@ -17,7 +17,7 @@ REASONS = ("truncated", "tunnel", "gtp")
 Inner = tuple[int, int]  # link type, and where the frame inside begins
 
 _VXLAN, _TZSP, _GTP = 4789, 37008, 2152
-_PORTS = frozenset({_VXLAN, _TZSP, _GTP})
+PORTS = frozenset({_VXLAN, _TZSP, _GTP})  # to which tunnels in UDP are sent
 _VXLAN_FLAGS = (0x08, 0x88)  # the second with a group policy
 
 _GRE_TYPES = {0x0800: link.RAW, 0x86DD: link.RAW, 0x6558: link.ETHERNET}
@@ -34,7 +34,7 @@ def inner(packet: IpPacket) -> Inner | None:
     if protocol == ip.UDP:
         if packet.end >= packet.start + 8:
             src_port, dst_port = _ports(packet.data, packet.start)
-            if dst_port in _PORTS or src_port == _GTP:
+            if dst_port in PORTS or src_port == _GTP:
                 return _in_udp(packet, src_port, dst_port)
         return None
     if protocol in (ip.IP_IN_IP, ip.IPV6_IN_IP):
