@@ -97,6 +97,7 @@ class Captagent(Plugin):
         self.sinks: dict[str, HepSink] = {}
         self.json_sinks: dict[str, HepSink] = {}
         self.nowhere = {word: NoProfile(word) for word in ("send_hep", "send_json")}
+        self.nowhere_started: set[str] = set()
         self.undefined: set[tuple[str, str]] = set()
         self.not_sent: Counter[str] = Counter()
         self.sent_json = 0
@@ -131,8 +132,16 @@ class Captagent(Plugin):
     @hookimpl
     def startup(self, worker: Worker) -> None:
         """Start a sink for each profile."""
-        for sink in (*self.sinks.values(), *self.json_sinks.values(), *self.nowhere.values()):
+        for sink in (*self.sinks.values(), *self.json_sinks.values()):
             worker.add_sink(sink)
+        self.script_swapped(worker)
+
+    @hookimpl
+    def script_swapped(self, worker: Worker) -> None:
+        """Start what takes the records for profiles that are not there, once they are used."""
+        for word in sorted({word for word, _ in self.undefined} - self.nowhere_started):
+            worker.add_sink(self.nowhere[word])
+            self.nowhere_started.add(word)
 
     @hookimpl
     def metrics(self) -> Iterable[Sample]:

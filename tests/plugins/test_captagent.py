@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 
 import pytest
 
+from homerd.core.reload import Reloader
 from homerd.errors import ScriptErrors
 from homerd.lang.dialect import Dialect, dialect_of
 from homerd.testing import Script, diagnostics, reply, request
@@ -347,6 +349,18 @@ def test_what_has_no_profile_is_counted_as_refused():
         assert script.flush()
         sinks = script.counters()["sinks"]
     assert (sinks["send_hep"]["rejected"], sinks["send_json"]["rejected"]) == (2, 1)
+
+
+def test_a_profile_that_a_reload_forgot_is_counted_too(receiver, tmp_path):
+    plan = tmp_path / "plan.cfg"
+    plan.write_text(plan_to(receiver, 'send_hep("out");'))
+    with Script(plan, deliver=True) as script:
+        assert set(script.counters()["sinks"]) == {"hep:out"}
+        plan.write_text(plan_to(receiver, 'send_hep("gone");'))
+        assert asyncio.run(Reloader(script.worker).reload("asked")).result == "reloaded"
+        assert script.feed(captured()).effects == [("send_hep", ("gone",))]
+        assert script.flush()
+        assert script.counters()["sinks"]["send_hep"]["rejected"] == 1
 
 
 def test_a_packet_that_fits_no_frame_is_counted(receiver):
