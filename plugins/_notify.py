@@ -83,8 +83,8 @@ def _settings(text: str) -> Settings:
     scheme, colon, _ = address.partition(":")
     if not colon or scheme.lower() not in SCHEMES:
         close = difflib.get_close_matches(scheme.lower(), SCHEMES, 1)
-        hint = f'did you mean "{close[0]}:"? ' if close else ""
-        raise ValueError(f"expected an address: {hint}There are {', '.join(SCHEMES)}")
+        hint = f', did you mean "{close[0]}:"' if close else ""
+        raise ValueError(f"expected an address{hint}; there are {', '.join(SCHEMES)}")
     module, kind = SCHEMES[scheme.lower()]
     options = Options(Options.written(rest))
     made: Settings = getattr(import_module(f"homerd_plugins.{module}"), kind).of(

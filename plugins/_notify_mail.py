@@ -23,7 +23,7 @@ STARTTLS, NONE, SMTPS = "starttls", "none", "smtps"
 PORTS = {STARTTLS: 587, NONE: 25, SMTPS: 465}
 MOST_ATTACHED = 1 << 20  # characters of all packets
 MOST_SUBJECT = 200
-_FORM = "smtp://user:password@host:587/?from=homer@example.org&to=noc@example.org"
+_FORM = "smtp://mail.example.org/?from=homer@example.org&to=noc@example.org"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ STORE for all; `--db` of the commands sets it.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -60,16 +61,18 @@ class Address:
         scheme, colon, rest = url.strip().partition("://")
         store = SCHEMES.get(scheme.lower())
         if not colon:
-            raise ValueError(f"expected {_FORM}")
+            raise ValueError(f"expected sqlite://PATH or {_FORM}")
         if store is None:
-            raise ValueError(f"there is no store for {scheme}: use sqlite, postgres or mysql")
+            near = difflib.get_close_matches(scheme.lower(), SCHEMES, 1)
+            hint = f'did you mean "{near[0]}"?' if near else "use sqlite, postgres or mysql"
+            raise ValueError(f"there is no store for {scheme}: {hint}")
         if store == SQLITE:
             if not rest:
                 raise ValueError('expected "sqlite://" and a file\'s path')
             return cls(store, rest)
         found = _URL.fullmatch(url.strip())
         if found is None:
-            raise ValueError(f"expected {_FORM}")
+            raise ValueError(f"{_fault(rest)}expected {_FORM}")
         host = unquote(found["host"].strip("[]"))
         return cls(
             store,
@@ -94,6 +97,15 @@ class Address:
         port = f":{self.port}" if self.port else ""
         host = f"[{self.socket}]" if self.socket else self.host
         return f"{self.store}://{host}{port}/{self.database}"
+
+
+def _fault(rest: str) -> str:
+    """What is wrong with all behind `driver://`, where that is plain; nothing of it is shown."""
+    place, slash, database = rest.rpartition("@")[2].partition("/")
+    if not slash or not database:
+        return "no database is named: "
+    port = place.rpartition("]")[2].partition(":")[2]
+    return "the port is no number: " if port and not port.isdecimal() else ""
 
 
 def store_of_url(url: str) -> str:
