@@ -10,6 +10,7 @@ Exit status: 0 done, 1 the input was at fault, 2 the arguments were.
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
 import sys
@@ -23,7 +24,7 @@ COMMANDS = {
     "run": "the daemon, in the foreground",
     "check": "compiles, prints all diagnostics, starts nothing",
     "replay": "feeds INPUT through the script, delivers effects, prints a summary",
-    "trace": "the same and delivers nothing; prints each packet's frame, log lines and effects",
+    "trace": "feeds INPUT through the script, delivers nothing, prints what came of each packet",
     "test": "runs a script's test cases",
     "decode": "shows capture frames",
     "capture": "captures from an interface or files and sends it on, without a script",
@@ -49,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that was typed; gives the exit status."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        options = _parser(typed).parse_args(typed)
+        options, left = _parser(typed).parse_known_args(typed)
+        if left:
+            options.command.error(_not_taken(left))
         status: int = options.run(options)
         sys.stdout.flush()
         return status
@@ -79,6 +82,11 @@ def _parser(typed: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"homerd {homerd.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     chosen = next((word for word in typed if not word.startswith("-")), "")
+    if typed[:1] == [chosen] and chosen not in COMMANDS:
+        near = difflib.get_close_matches(chosen, COMMANDS, 1)
+        parser.error(
+            f'there is no command "{chosen}"' + (f': did you mean "{near[0]}"?' if near else "")
+        )
     for name, text in COMMANDS.items():
         if name == chosen:
             _add(commands, name, text)
@@ -95,7 +103,14 @@ def _add(
     module.add_parser(commands)
     chosen = commands.choices[name]
     begun = text[0].upper() if text[0].isascii() else text[0]  # µ has a capital, but of a name
+    chosen.set_defaults(command=chosen)  # what it does not take is its fault, not homerd's
     chosen.description = chosen.description or f"{begun}{text[1:]}."
+
+
+def _not_taken(words: Sequence[str]) -> str:
+    script = next((word for word in words if word.endswith(".cfg")), "")
+    hint = f"; the script is named with -f {script}" if script else ""
+    return f"unrecognized arguments: {' '.join(words)}{hint}"
 
 
 def _rendered(error: ScriptErrors) -> str:

@@ -9,6 +9,7 @@ runs when it is told again. Time is the script's clock.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import socket
@@ -143,7 +144,7 @@ class AlarmModule(Plugin):
 
     def _word(self, name: str, call: object, *parameters: Parameter) -> ScriptFunction:
         assert callable(call)
-        told = call.__doc__ or ""
+        told = inspect.getdoc(call) or ""
         return ScriptFunction(
             name, call, parameters, returns_bool=True, module=self.name, help=told
         )

@@ -75,12 +75,21 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     _add_paths(restore)
     restore.set_defaults(run=run_import)
 
-    listing = actions.add_parser("list", help="what an archive holds")
+    listing = actions.add_parser(
+        "list",
+        help="what an archive holds",
+        description="What an archive holds, as its manifest.json says; verify reads the files too.",
+    )
     _add_json(listing)
     listing.add_argument("folder", type=Path, metavar="FOLDER", help="the archive")
     listing.set_defaults(run=run_list)
 
-    verify = actions.add_parser("verify", help="whether files are what was written")
+    verify = actions.add_parser(
+        "verify",
+        help="whether files are what was written",
+        description="Reads files whole and compares them with what was written; status 1 when one"
+        " is damaged.",
+    )
     _add_json(verify)
     _add_paths(verify)
     verify.set_defaults(run=run_verify)

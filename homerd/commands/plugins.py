@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import sys
+import textwrap
 from importlib import metadata
 from typing import Any
 
 from homerd.errors import ConfigError, PluginError
 from homerd.lang.diagnostics import did_you_mean
 from homerd.lang.vocabulary import PseudoVariable, ScriptFunction, Transformation
+from homerd.manual.words import Word, first_line, kind_of, signature, simple
 from homerd.plugin.registry import GROUP, available, from_entry_point, vocabulary_of
 
 
@@ -56,7 +59,7 @@ def _list(as_json: bool) -> int:
         if as_json:
             print(json.dumps({**_described(name, plugin), "from": versions[name]}))
             continue
-        summary = (type(plugin).__doc__ or "").strip().split("\n")[0]
+        summary = first_line(type(plugin).__doc__ or "")
         print(f"{name:{width}}  {summary}  [{versions[name]}]")
     return 0
 
@@ -66,37 +69,25 @@ def _described(name: str, plugin: Any) -> dict[str, Any]:  # any object with hoo
     params = plugin.mod_params() if hasattr(plugin, "mod_params") else ()
     return {
         "name": name,
-        "help": (type(plugin).__doc__ or "").strip(),
+        "help": inspect.getdoc(type(plugin)) or "",
         "parameters": [
-            {"name": p.name, "kind": p.kind, "default": _shown(p.default), "help": p.help}
-            for p in params
-        ],
-        "functions": [
-            {"name": _signature(w), "help": w.help} for w in words if isinstance(w, ScriptFunction)
-        ],
-        "pseudo_variables": [
-            {"name": f"${w.name}" + ("(…)" if w.bind else ""), "help": w.help}
-            for w in words
-            if isinstance(w, PseudoVariable)
-        ],
-        "transformations": [
             {
-                "name": "{" + ",".join([w.name, *(p.name for p in w.parameters)]) + "}",
-                "help": w.help,
+                "name": param.name,
+                "kind": kind_of(param),
+                "default": simple(param.default),
+                "required": param.required,
+                "help": param.help,
             }
-            for w in words
-            if isinstance(w, Transformation)
+            for param in params
         ],
+        "functions": [_word(word) for word in words if isinstance(word, ScriptFunction)],
+        "pseudo_variables": [_word(word) for word in words if isinstance(word, PseudoVariable)],
+        "transformations": [_word(word) for word in words if isinstance(word, Transformation)],
     }
 
 
-def _signature(word: ScriptFunction) -> str:
-    parts = [item.name if item.required else f"[{item.name}]" for item in word.parameters]
-    return f"{word.name}({', '.join(parts)}{', …' if word.variadic else ''})"
-
-
-def _shown(value: object) -> str | int | float | None:
-    return value if isinstance(value, str | int | float) or value is None else str(value)
+def _word(word: Word) -> dict[str, str]:
+    return {"name": signature(word), "help": inspect.cleandoc(word.help)}
 
 
 def _print(described: dict[str, Any]) -> None:
@@ -111,7 +102,17 @@ def _print(described: dict[str, Any]) -> None:
             continue
         print(f"\n{title}")
         for item in described[key]:
-            extra = f" ({item['kind']}, default {item['default']!r})" if "kind" in item else ""
-            print(f"  {item['name']}{extra}")
-            for line in item["help"].splitlines():
-                print(f"      {line}")
+            print(f"  {item['name']}{_kind(item)}")
+            print(textwrap.indent(item["help"], "      "))
+
+
+def _kind(item: dict[str, Any]) -> str:  # of a parameter: text, number, true or false
+    """Of a parameter what it takes; nothing of a word."""
+    if "kind" not in item:
+        return ""
+    if item["required"]:
+        return f" ({item['kind']}, must be set)"
+    default = item["default"]
+    return (
+        f" ({item['kind']})" if default in (None, "") else f" ({item['kind']}, default {default})"
+    )

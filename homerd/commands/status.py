@@ -12,7 +12,7 @@ from typing import Any
 from homerd.core import control
 from homerd.core.ledger import unbalanced
 
-_WIDTH = 34
+_WIDTH = 47
 # Of a sink, shown when there are any: by key what they are called.
 _SELDOM = {
     "recovered": "of earlier runs",
@@ -132,7 +132,8 @@ def _moment(seconds: float) -> str:
 
 
 def _line(label: str, count: int) -> str:
-    return f"{label:<{_WIDTH}} {count:>12,}"
+    figure = f" {count:,}"  # a table's name may be long: the figure takes what it leaves
+    return label + figure.rjust(_WIDTH - len(label))
 
 
 def _block(label: str, counts: Mapping[str, int]) -> Iterator[str]:

@@ -124,7 +124,8 @@ class Draft:
         given: Mapping[str, Callable[[], Any]] | None = None,
     ) -> None:
         if text is None and texts is None and not path.is_file():
-            raise ConfigError(f"{path}: no such file")
+            fault = "a folder, not a script" if path.is_dir() else "no such file"
+            raise ConfigError(f"{path}: {fault}")
         self.path = path
         self.defines = defines
         self.sources = SourceMap()

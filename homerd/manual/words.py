@@ -5,6 +5,7 @@ For the manual's pages and for editors alike.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -46,7 +47,7 @@ def signature(word: Word) -> str:
 
 def word_text(word: Word) -> str:
     """A word's manual text in Markdown."""
-    text = f"`{signature(word)}`\n\n{word.help}\n"
+    text = f"`{signature(word)}`\n\n{inspect.cleandoc(word.help)}\n"
     if isinstance(word, ScriptFunction) and word.parameters:
         text += f"\n{parameters_text(word)}\n"
     if isinstance(word, PseudoVariable) and word.writable:
@@ -116,7 +117,7 @@ def cell(text: object) -> str:
 
 def prose(text: str) -> str:
     """A docstring as Markdown: angle brackets outside of code are no tags."""
-    pieces = text.split("`")
+    pieces = inspect.cleandoc(text).split("`")
     return "`".join(
         piece if at % 2 else piece.replace("<", "&lt;") for at, piece in enumerate(pieces)
     )
