@@ -70,7 +70,7 @@ def test_figures_of_status_stand_below_each_other_whatever_a_table_is_called():
         ["sip_capture_call_20261121", "1"],
     ]
     assert len(set(map(len, figures))) == 1
-    assert "    a_name_that_is_longer_than_all_that_homer_has_of_its_own 3" in told
+    assert "  a_name_that_is_longer_than_all_that_homer_has_of_its_own 3" in told
 
 
 def test_plugins_tells_a_module_in_the_words_of_the_manual(capsys):
