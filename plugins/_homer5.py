@@ -12,11 +12,11 @@ import re
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from homerd.api import Frame, Packet, SipMessage, parse_name_addr, parse_uri
+from homerd.api import Frame, ModParam, Packet, SipMessage, parse_name_addr, parse_uri
 
 Cell = str | int | bytes | None
 Row = tuple[Cell, ...]
@@ -109,6 +109,11 @@ SIP_COLUMNS = (
     Column("custom_field2", TEXT, 120),
     Column("custom_field3", TEXT, 120),
 )
+# Module parameter -> the column whose name it sets.
+COLUMN_PARAMETERS = {
+    f"{column.parameter or column.key}_column": column.key for column in SIP_COLUMNS
+}
+
 _BY_KEY = {column.key: column for column in SIP_COLUMNS}
 _WIDE = {column.key for column in SIP_COLUMNS if column.width} - {"date", "msg"}
 REPORT_COLUMNS = (
@@ -195,6 +200,14 @@ class Settings:
 def format_of(layouts: Iterable[Iterable[Column]]) -> int:
     """A number that changes with the columns: rows on disk of another one fit no more."""
     return zlib.crc32(repr([[column.key for column in layout] for layout in layouts]).encode())
+
+
+def column_params() -> Iterator[ModParam]:
+    """The module parameter of each column's name."""
+    for name, key in COLUMN_PARAMETERS.items():
+        param = ModParam(str, key, help="name of the column")
+        param.name = name
+        yield param
 
 
 def is_table_name(name: str) -> bool:

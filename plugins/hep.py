@@ -7,7 +7,6 @@ correlation id and every chunk are kept when it is written anew.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 
@@ -23,13 +22,10 @@ from homerd.api import (
     ScriptFunction,
     Worker,
     hookimpl,
-    parse_uri,
 )
 from homerd_plugins._hep_frames import frame_of, line_of, payload_type
 from homerd_plugins._hep_out import HepSink
-from homerd_plugins._hep_profile import DEFAULT_PORTS, Profile, Target
-
-_TRANSPORT = re.compile(r"(?:^|;)transport=(\w+)", re.IGNORECASE)
+from homerd_plugins._hep_profile import Profile
 
 
 class Hep(Plugin):
@@ -89,7 +85,6 @@ class Hep(Plugin):
         """Functions whose argument names a profile, which is looked up while compiling."""
         profile = Parameter("profile", ParameterKind.CONSTANT, convert=self._hep_sink)
         lines = Parameter("profile", ParameterKind.CONSTANT, convert=self._json_sink)
-        uri = Parameter("uri", ParameterKind.CONSTANT, convert=self._sink_to)
         kind = Parameter("type", ParameterKind.CONSTANT, convert=payload_type)
         yield ScriptFunction(
             "send_hep",
@@ -117,14 +112,6 @@ class Hep(Plugin):
             module=self.name,
             help="Send the packet as a line of JSON to a profile with format=json: the fields of"
             " `homerd replay`'s INPUT, without the key.",
-        )
-        yield ScriptFunction(
-            "sip_capture_forward",
-            self.send_hep,
-            (uri,),
-            returns_bool=True,
-            module=self.name,
-            help="As send_hep, to the profile whose target is the URI's host, port and transport.",
         )
 
     def send_hep(self, packet: Packet, *sinks: HepSink) -> bool:
@@ -167,20 +154,6 @@ class Hep(Plugin):
         if sink.profile.format != "json":
             raise ValueError(f'the profile "{value}" needs format=json')
         return sink
-
-    def _sink_to(self, value: str | int) -> HepSink:
-        uri = parse_uri(str(value))
-        asked = _TRANSPORT.search(uri.params) if uri is not None else None
-        scheme = asked[1].lower() if asked else "udp"
-        if uri is None or not uri.host or scheme not in DEFAULT_PORTS:
-            raise ValueError(f'expected sip:HOST:PORT;transport=udp, got "{value}"')
-        target = Target(scheme, uri.host.strip("[]"), int(uri.port or DEFAULT_PORTS[scheme]))
-        for sink in self.sinks.values():
-            if sink.profile.targets[0] == target and sink.profile.format == "hep":
-                return sink
-        raise ValueError(
-            f'no profile sends to {target}; modparam("hep", "profile", "NAME=>target={target}")'
-        )
 
 
 def _share_key(packet: Packet, sink: HepSink) -> str:

@@ -36,6 +36,7 @@ from homerd.api import (
     script_function,
 )
 from homerd_plugins import _capture_raw
+from homerd_plugins._capture_forward import Forwards
 from homerd_plugins._capture_problems import ENTRY_EVENT, MAIN_ROUTE, problems
 from homerd_plugins._capture_stores import (
     DEFAULT_MODE,
@@ -46,6 +47,7 @@ from homerd_plugins._capture_stores import (
     known_families,
 )
 from homerd_plugins._homer5 import (
+    COLUMN_PARAMETERS,
     KAMAILIO_PROTOCOLS,
     REPLY,
     REPORT_TABLES,
@@ -53,6 +55,7 @@ from homerd_plugins._homer5 import (
     SIP_COLUMNS,
     ColumnWidths,
     Settings,
+    column_params,
     has_rotated_name,
     is_table_name,
     report_row,
@@ -205,6 +208,7 @@ class SipCapture(Plugin):
     def __init__(self) -> None:
         self.settings = Settings()
         self.refused: Counter[str] = Counter()
+        self._forwards = Forwards()
         self._opensips = False
         self._column_names: dict[str, str] = {}
         self._modes: dict[str, Mode] = {}  # those in use: none while capture_on is 0
@@ -229,6 +233,7 @@ class SipCapture(Plugin):
                 module=self.name,
                 help=self.sip_capture.__doc__ or "",
             ),
+            self._forwards.word(self.name),
         )
 
     # Parameters
@@ -236,26 +241,15 @@ class SipCapture(Plugin):
     @hookimpl
     def mod_params(self) -> list[object]:
         """The ModParams of the class, and `…_column` for each column."""
-        columns = [self._column_param(name) for name in self._columns()]
-        return [*super().mod_params(), *(param.declared() for param in columns)]
+        return [*super().mod_params(), *(param.declared() for param in column_params())]
 
     @hookimpl
     def set_mod_param(self, name: str, value: object) -> None:
         """Keep *value*; columns' names apart."""
-        columns = self._columns()
-        if name in columns:
-            self._column_names[columns[name]] = str(value)
+        if name in COLUMN_PARAMETERS:
+            self._column_names[COLUMN_PARAMETERS[name]] = str(value)
         else:
             super().set_mod_param(name, value)
-
-    def _columns(self) -> dict[str, str]:
-        """`…_column` -> the column's key."""
-        return {f"{column.parameter or column.key}_column": column.key for column in SIP_COLUMNS}
-
-    def _column_param(self, name: str) -> ModParam:
-        param = ModParam(str, self._columns()[name], help="name of the column")
-        param.name = name
-        return param
 
     # Starting
 
@@ -302,7 +296,8 @@ class SipCapture(Plugin):
 
     @hookimpl
     def startup(self, worker: Worker) -> None:
-        """Open a sink for each database."""
+        """Open a sink for each database, and for each target of sip_capture_forward()."""
+        self._forwards.start(worker)
         if not self.capture_on:
             return
         self._stores = self.make_stores()
@@ -312,6 +307,11 @@ class SipCapture(Plugin):
         self._modes = self._opened
         if worker.deliver:
             self._stores.start_upkeep(self._kept, self.homer_app_db)
+
+    @hookimpl
+    def script_swapped(self, worker: Worker) -> None:
+        """Start the sinks of targets that the new script names."""
+        self._forwards.start(worker)
 
     @hookimpl
     def shutdown(self, worker: Worker) -> None:
@@ -368,6 +368,7 @@ class SipCapture(Plugin):
         if self._stores is not None:
             yield from self._stores.samples()
         yield "homerd_sipcapture_computed_tables", {}, len(self._computed)
+        yield from self._forwards.samples()
 
     # The script's words
 

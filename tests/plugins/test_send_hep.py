@@ -261,8 +261,6 @@ def test_a_line_of_json_is_read_again_by_send(script):
         ('send_hep("j")', '"j" is one of send_json'),
         ('send_json("a")', '"a" needs format=json'),
         ('send_hep_proto("a", "300")', "expected a payload type from 0 to 255"),
-        ('sip_capture_forward("sip:192.0.2.2:9060")', "no profile sends to udp:192.0.2.2:9060"),
-        ('sip_capture_forward("here")', "expected sip:HOST:PORT"),
     ],
 )
 def test_a_word_that_names_no_way_out_is_a_mistake(script, call, told):
@@ -273,15 +271,6 @@ def test_a_word_that_names_no_way_out_is_a_mistake(script, call, told):
     with pytest.raises(ScriptErrors) as caught:
         script(profiles + f"request_route {{ {call}; }}", MODULES)
     assert any(told in each.message for each in caught.value.diagnostics)
-
-
-def test_sip_capture_forward_goes_to_the_profile_with_that_target(script):
-    text = (
-        'modparam("hep", "profile", "a=>target=tcp:127.0.0.1:9")\n'
-        'request_route { sip_capture_forward("sip:127.0.0.1:9;transport=tcp"); }'
-    )
-    came = received(packet())
-    assert sent(script, text, came) == [came.raw]
 
 
 # Over UDP
