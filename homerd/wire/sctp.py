@@ -17,7 +17,8 @@ from homerd.wire.ip import IpPacket
 REASONS = ("truncated", "sctp_chunk", "sctp_control", "sctp_piece", "sctp_repeated")
 NOTES = ("sctp_evicted", "sctp_too_long", "sctp_unfinished")
 
-MAX_WAITING = 256 << 10  # for one direction
+MAX_WAITING = 256 << 10  # of one direction, and
+MAX_PIECES = 128  # as each that comes is walked to from its neighbours
 MAX_STREAMS = 4096
 MAX_BYTES = 16 << 20
 PIECE_COST = 256
@@ -141,9 +142,12 @@ class Sctp:
         if piece.begins and piece.ends:
             return "", Message(piece.protocol, piece.data)
         before = direction.held
+        if piece.key in direction.pieces:  # its numbers began anew
+            self.counts["sctp_unfinished"] += 1
+            direction.forget(piece.key)
         message = direction.join(piece)
         self.held += direction.held - before
-        if direction.held > MAX_WAITING:
+        if direction.held > MAX_WAITING or len(direction.pieces) > MAX_PIECES:
             self._lose(direction, "sctp_too_long")
         return "sctp_piece", message
 
@@ -232,6 +236,9 @@ class _Direction:
             last = after
             parts.append(last)
         for part in parts:
-            del self.pieces[part.key]
-            self.held -= len(part.data) + PIECE_COST
+            self.forget(part.key)
         return Message(first.protocol, b"".join(part.data for part in parts))
+
+    def forget(self, key: tuple[int, ...]) -> None:
+        """Let a piece go."""
+        self.held -= len(self.pieces.pop(key).data) + PIECE_COST
