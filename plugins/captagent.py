@@ -59,7 +59,7 @@ class NoProfile(BatchSink):
 
     def describe(self, record: Any) -> dict[str, Any]:
         """The profile that it was for."""
-        return {"target": record[0]}
+        return {"table": record[0], "target": record[0], "record": {}}
 
 
 class Pattern:
