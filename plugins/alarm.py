@@ -44,7 +44,7 @@ from homerd_plugins._alarm_rows import LAYOUTS, records
 from homerd_plugins._alarm_state import Alarm, Change, Subject
 from homerd_plugins._homer5 import is_table_name
 from homerd_plugins._notify import Target
-from homerd_plugins._stores import Address, sink_for, without_password
+from homerd_plugins._stores import Address, sink_for, store_of_url, without_password
 from homerd_plugins._upkeep import Kept, Upkeep
 
 log = logging.getLogger("homerd.alarm")
@@ -186,8 +186,13 @@ class AlarmModule(Plugin):
 
     @hookimpl
     def check_script(self, outline: Outline) -> Iterable[Problem]:
-        """Targets and event routes that there are not."""
+        """Targets, stores and event routes that there are not."""
         self._events = outline.events
+        if self.db_url:
+            try:
+                Address.of(store_of_url(self.db_url))
+            except ValueError as error:
+                yield Problem(f"db_url: {error}", parameter="db_url")
         targets = [each.name for each in self.target]
         for definition in self.alarm:
             for name in definition.notify or ():
@@ -259,7 +264,7 @@ class AlarmModule(Plugin):
     def _made_store(self) -> BatchSink:
         source = f'modparam("alarm", "db_url", "{without_password(self.db_url)}")'
         try:
-            address = Address.of(self.db_url)
+            address = Address.of(store_of_url(self.db_url))
         except ValueError as error:
             raise ConfigError(f"{source}: {error}") from None
         made: BatchSink = sink_for(

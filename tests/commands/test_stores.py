@@ -71,6 +71,17 @@ def test_each_store_has_one_of_its_own(folder):
     assert found == [1, 1, 1]
 
 
+def test_alarms_too_go_to_the_store_that_stands_for_all(folder):
+    (folder / "alarms.cfg").write_text(
+        'loadmodule "alarm"\nmodparam("alarm", "db_url", "mysql://homer:secret@192.0.2.1/alarms")\n'
+        'modparam("alarm", "alarm", "calls=>raise=1")\n'
+        'request_route { alarm_count("calls", "all"); drop; }\n'
+    )
+    files = ["-f", str(folder / "alarms.cfg"), str(folder / "one.sip")]
+    assert main(["replay", "--db", f"sqlite://{folder}/all.db", *files]) == 0
+    assert count(folder, "all.db", "alarm_data") == 1
+
+
 def test_search_reads_the_store_that_the_environment_names(folder, monkeypatch, capsys):
     monkeypatch.setenv("HOMERD_DB", f"sqlite://{folder}/all.db")
     files = ["-f", str(folder / "homer.cfg")]

@@ -347,6 +347,12 @@ def test_an_alarm_for_a_target_that_there_is_not_does_not_compile(refusal):
     assert 'alarm "a": unknown target "opps": did you mean "ops"?' in refusal(script, MODULES)
 
 
+def test_a_store_that_there_is_not_does_not_compile(refusal):
+    script = 'modparam("alarm", "db_url", "sqlit://alarms.db")\nrequest_route { drop; }'
+    said = 'db_url: there is no store for sqlit: did you mean "sqlite"?'
+    assert said in refusal(script, MODULES)
+
+
 def test_a_description_may_hold_what_it_likes():
     said = Definition.from_script("a=>raise=1;description=more than 20; clear=5 = enough;")
     assert said.description == "more than 20; clear=5 = enough"
