@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 from pathlib import Path
 from struct import pack
 
 import pytest
+from frames import ethernet, ipv4, tcp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from homerd.core.dissect import Dissector
 from homerd.core.inputs import Undecoded, Wait, input_size, read_input
 from homerd.errors import ConfigError
 from homerd.wire import hep
@@ -36,6 +40,12 @@ def pcap(*frames: bytes, order: str = "<", magic: int = 0xA1B2C3D4, linktype: in
         for at, frame in enumerate(frames)
     )
     return pack(order + "IHHiIII", magic, 2, 4, 0, 0, 65535, linktype) + records
+
+
+def modified_pcap(frame: bytes, order: str) -> bytes:
+    """The same as a patched libpcap wrote it: each record tells interface, protocol and type."""
+    record = pack(order + "IIIIIHBx", 1_700_000_000, 123_456, len(frame), len(frame), 2, 8, 0)
+    return pack(order + "IHHiIII", 0xA1B2CD34, 2, 4, 0, 0, 65535, 1) + record + frame
 
 
 def block(kind: int, body: bytes, order: str) -> bytes:
@@ -83,6 +93,10 @@ def test_nothing_is_no_packet(read):
         (pcap(udp(SIP), order=">", magic=0xA1B23C4D), 123),
         (pcap(udp(SIP), linktype=0xF4000001), 123_456),
         (gzip.compress(pcap(udp(SIP))), 123_456),
+        (bz2.compress(pcap(udp(SIP))), 123_456),
+        (lzma.compress(pcap(udp(SIP))), 123_456),
+        (modified_pcap(udp(SIP), "<"), 123_456),
+        (modified_pcap(udp(SIP), ">"), 123_456),
         (section() + interface(1) + captured(0, 1_700_000_000_123_456, udp(SIP)), 123_456),
         (
             section(">") + interface(1, ">") + captured(0, 1_700_000_000_123_456, udp(SIP), ">"),
@@ -112,6 +126,10 @@ def test_nothing_is_no_packet(read):
         "pcap, big endian nanoseconds",
         "pcap with frame check sequence",
         "pcap in gzip",
+        "pcap in bzip2",
+        "pcap in xz",
+        "pcap, modified",
+        "pcap, modified, big endian",
         "pcapng",
         "pcapng, big endian",
         "pcapng, nanoseconds",
@@ -191,6 +209,57 @@ def test_a_capture_with_an_impossible_length_names_the_record(read, tmp_path):
     data = pcap(udp(SIP)) + pack("<IIII", 1, 2, 1 << 31, 1 << 31) + SIP
     with pytest.raises(ConfigError, match=r"input: record 2: a length of 2147483648 bytes"):
         read(data)
+
+
+def test_the_longest_record_a_file_announces_is_read(read):
+    long = udp(SIP) + bytes(300_000)
+    head = pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 400_000, 1)
+    record = pack("<IIII", 1, 2, len(long), len(long)) + long
+    (frame,) = read(head + record)
+    assert frame.payload == SIP
+    with pytest.raises(ConfigError, match="record 1: a length of 300081"):
+        read(pcap() + record)
+
+
+def test_the_rarer_blocks_of_pcapng(read):
+    frame = udp(SIP)
+    old = pack("<HHIIII", 0, 7, 0, 5_000_000, len(frame), len(frame)) + frame
+    simple = pack("<I", len(frame)) + frame
+    padding = bytes(-len(frame) % 4)
+    blocks = [block(kind, body + padding, "<") for kind, body in ((2, old), (3, simple))]
+    skipped = [block(kind, b"12345678", "<") for kind in (4, 5, 10, 0x0BAD, 0x40000BAD, 99)]
+    first, second = read(b"".join([section(), interface(1), *skipped, *blocks]))
+    assert (first.payload, first.seconds) == (SIP, 5)
+    assert (second.payload, second.seconds) == (SIP, 5)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "ticks"), [(0, 1_700_000_000), (3, 1_700_000_000_000), (0x80 | 10, 1_700_000_000 << 10)]
+)  # fmt: skip
+def test_the_resolution_of_time_in_pcapng(read, resolution, ticks):
+    options = pack("<HHBxxx", 9, 1, resolution) + bytes(4)
+    (frame,) = read(section() + interface(1, options=options) + captured(0, ticks, udp(SIP)))
+    assert (frame.seconds, frame.micros) == (1_700_000_000, 0)
+
+
+@pytest.mark.parametrize("offset", [-2_000_000_000, 1 << 62])
+def test_a_time_that_no_envelope_can_tell_is_none(read, offset):
+    options = pack("<HHq", 14, 8, offset) + bytes(4)
+    (frame,) = read(section() + interface(1, options=options) + captured(0, 5, udp(SIP)))
+    assert (frame.has_time, frame.micros) == (False, 0)
+
+
+def test_a_pcapng_block_that_tells_two_lengths_is_refused(read):
+    bad = captured(0, 0, udp(SIP))[:-4] + pack("<I", 12)
+    with pytest.raises(ConfigError, match="input: after block 2: two block lengths that differ"):
+        read(section() + interface(1) + bad)
+
+
+@pytest.mark.parametrize("cut", [1, 4, 30])
+def test_a_pcapng_file_that_is_cut_off_keeps_what_came_before(read, cut):
+    packet = captured(0, 0, udp(SIP))
+    first, last = read((section() + interface(1) + packet * 2)[:-cut])
+    assert (first.payload, last.reason) == (SIP, "truncated_file")
 
 
 @pytest.mark.parametrize("length", [0, 8, 13, 0xFFFFFFF0])
@@ -321,6 +390,46 @@ def test_a_file_of_another_kind_is_refused(read, data):
 def test_a_damaged_gzip_file_is_refused(read, data):
     with pytest.raises(ConfigError, match=r"cannot read .*input"):
         read(data)
+
+
+@pytest.mark.parametrize(("magic", "packer"), [("28b52ffd", "zstd"), ("04224d18", "lz4")])
+def test_a_file_only_others_unpack_is_told_how(read, magic, packer):
+    with pytest.raises(ConfigError, match=f"input is packed: unpack it first, as {packer} -dc"):
+        read(bytes.fromhex(magic) + bytes(20))
+
+
+def test_a_file_packed_again_and_again_is_refused(read):
+    data = pcap(udp(SIP))
+    for _ in range(4):
+        data = gzip.compress(data)
+    assert read(data)[0].payload == SIP
+    with pytest.raises(ConfigError, match="packed more than 4 times"):
+        read(gzip.compress(data))
+
+
+def test_a_pipe_is_followed_as_it_is_written(monkeypatch):
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as stream, os.fdopen(writer, "wb", buffering=0) as tcpdump:
+        monkeypatch.setattr("sys.stdin", stream)
+        data = pcap(udp(SIP), udp(SIP))
+        tcpdump.write(data[: 24 + 16 + len(udp(SIP))])
+        items = read_input("-")
+        assert next(items).payload == SIP
+        tcpdump.write(data[24 + 16 + len(udp(SIP)) :])
+        assert next(items).payload == SIP
+        tcpdump.close()
+        assert list(items) == []
+
+
+def test_a_stream_goes_on_in_the_next_file_of_one_dissector(tmp_path):
+    dissector = Dissector()
+    half = len(SIP) // 2
+    parts = [tcp(SIP[:half], 1), tcp(SIP[half:], 1 + half)]
+    for number, part in enumerate(parts):
+        (tmp_path / str(number)).write_bytes(pcap(ethernet(ipv4(part, 6))))
+    (first,) = read_input(str(tmp_path / "0"), dissector=dissector)
+    (second,) = read_input(str(tmp_path / "1"), dissector=dissector)
+    assert (first.reason, second.payload) == ("tcp_segment", SIP)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
