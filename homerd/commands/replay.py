@@ -83,7 +83,8 @@ def feed(options: argparse.Namespace, *, deliver: bool, speed: float | None = No
         size = sum(map(input_size, options.inputs))
         with _progress(size, options.json or not deliver) as progress:
             for path in options.inputs:
-                replay.feed(_paced(read_input(path, progress, replay.dissector), speed))
+                items = read_input(path, progress, replay.dissector)
+                replay.feed(_paced(items, speed, replay.worker.tick))
         replay.feed(iter(replay.dissector.finish()))
     finally:
         replay.stop()
@@ -412,19 +413,29 @@ def _speed(text: str) -> float:
     return speed
 
 
-def _paced(items: Iterator[Frame | Wait | Undecoded], speed: float | None) -> Iterator[Any]:
-    """The same items, each at its time; those without a time at once."""
+def _paced(
+    items: Iterator[Frame | Wait | Undecoded], speed: float | None, tick: Callable[[], None]
+) -> Iterator[Frame | Wait | Undecoded]:
+    """The same items, each at its time; those without a time at once.
+
+    tick: called each second, so that what waits to be written is not kept until the end.
+    """
     if speed is None:
         yield from items
         return
     first: tuple[float, float] | None = None
+    ticked = time.monotonic()
     for item in items:
         if isinstance(item, Frame) and item.seconds:
             captured = item.seconds + item.micros / 1e6
             if first is None:
                 first = (captured, time.monotonic())
             due = first[1] + (captured - first[0]) / speed
-            time.sleep(max(0.0, due - time.monotonic()))
+            while (left := due - (now := time.monotonic())) > 0:
+                if now - ticked >= 1:
+                    ticked = now
+                    tick()
+                time.sleep(min(left, 1))
         yield item
 
 

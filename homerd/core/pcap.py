@@ -27,7 +27,7 @@ _FORMS = {
 }
 PCAP_MAGICS = frozenset(_FORMS)
 
-_PIECE = 1 << 18
+_PIECE = 1 << 16
 _MAX_RECORD = 262_144  # libpcap's own limit
 _MAX_BLOCK = 16 << 20
 _SECTION, _INTERFACE, _OLD_PACKET, _SIMPLE_PACKET, _PACKET = 0x0A0D0D0A, 1, 2, 3, 6
