@@ -57,6 +57,8 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
     for item in status["sources"]:
         at = f", {item['connections']} connections" if "connections" in item else ""
         yield f"listens   {item['listen']}{at}"
+        if waiting := item.get("waiting"):
+            yield from _block("  waiting for a turn", waiting)
     for line in status["notices"]:
         yield f"notice    {line}"
     yield ""
@@ -73,6 +75,8 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
     for name, sink in status["sinks"].items():
         yield ""
         yield f"sink {name} {sink['where']}".rstrip()
+        if sink["error"]:
+            yield f"  away for {_duration(sink['away_seconds'])}: {sink['error']}"
         for key in ("added", "written", "queued", "spooled", "rejected", "dropped", "retries"):
             yield _line(f"  {key}", sink[key])
         yield from _block("  lost", sink["lost"])

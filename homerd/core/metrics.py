@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -79,12 +80,14 @@ def _drops(source: Source) -> int:
 
 def _source(source: Source) -> dict[str, Any]:
     if isinstance(source, UdpSource):
+        waiting = {} if source.turns is None else {"waiting": source.turns.lengths()}
         return {
             "listen": source.name,
             "received": source.received,
             "receive_buffer": source.receive_buffer,
             "kernel_drops": source.kernel_drops,
             "errors": source.errors,
+            **waiting,
         }
     if isinstance(source, LiveSource):
         return {
@@ -114,6 +117,8 @@ def _sink(sink: BatchSink) -> dict[str, Any]:
     spool, quarantine = sink.spool, sink.quarantine
     return {
         "where": sink.where,
+        "away_seconds": int(time.time() - sink.outage.since) if sink.outage.since else 0,
+        "error": sink.outage.error,
         "added": counts["added"],
         "recovered": counts["recovered"],
         "queued": counts["pending"],

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from homerd.core.batches import BATCH_SIZE, QUEUE_LIMIT, Batch, Batches, Receipt
+from homerd.core.outage import Outage
 from homerd.core.quarantine import Quarantine
 from homerd.core.segment import Packed
 from homerd.core.spool import Spool
@@ -99,6 +100,7 @@ class BatchSink:
         self.last_delay = last_delay
         self.slow_seconds = slow_seconds
         self.batch_id = ""
+        self.outage = Outage(name)
 
         self.written = 0
         self.rejected = 0
@@ -123,7 +125,6 @@ class BatchSink:
         self._ready = threading.Event()
         self._delay = first_delay
         self._stop_at: float | None = None  # time.monotonic(): when to give up
-        self._error = "the store did not answer at stop"
         self._said: dict[str, float] = {}
 
     # What a subclass overrides
@@ -321,7 +322,7 @@ class BatchSink:
             return
         except RetryLater as error:
             self._batches.away = True
-            log.warning('store is away, records wait sink=%s error="%s"', self.name, error)
+            self.outage.said(error)
         finally:
             self._ready.set()
         while (batch := self._take()) is not None:
@@ -372,7 +373,7 @@ class BatchSink:
             self._write(batch)
         except RetryLater as error:
             self._batches.away = True
-            self._error = str(error)
+            self.outage.begins(error)
             self._put_back(batch, [batch])
             self._shut()
             self._back_off(error)
@@ -385,6 +386,7 @@ class BatchSink:
         else:
             self._written(batch)
         self._batches.away = False
+        self.outage.ends()
         self._delay = self.first_delay
 
     def _write(self, batch: Batch) -> None:
@@ -569,9 +571,8 @@ class BatchSink:
         try:
             self.recovered = spooler.start()
         except OSError as error:
-            log.error(
-                'spool is off sink=%s folder=%s error="%s"', self.name, self.spool.folder, error
-            )
+            folder, reason = self.spool.folder, error.strerror or error
+            log.error('spool is off sink=%s folder=%s error="%s"', self.name, folder, reason)
             self.spool = self.quarantine = None
             return
         self._spooler = spooler
@@ -586,10 +587,7 @@ class BatchSink:
             batches.waiting_records = batches.spooling_records = batches.flying_records = 0
             batches.lose(left, "stopped")
             self._changed.notify_all()
-        if left:
-            log.error(
-                'records lost at stop sink=%s records=%d error="%s"', self.name, left, self._error
-            )
+        self.outage.lost(left)
 
     def _say(self, text: str, values: Sequence[object]) -> None:
         """Log a warning, each text at most once a second."""
