@@ -214,6 +214,12 @@ def _scheme(word: str) -> tuple[str, str]:
     # "*:9060" is every address, "*:10.0.0.1:9060" every protocol.
     if name in _SCHEMES and (name != "*" or ":" in rest):
         return _SCHEMES[name], rest
+    # host:port has one colon; the first piece of an IPv6 address has digits of base 16 alone.
+    if re.search(r"[g-z_]", name) and (":" in rest or rest.startswith("[")):
+        known = [*(each for each in _SCHEMES if each != "*"), "raw", "ipip"]
+        hint = did_you_mean(name, known)
+        told = f'"{word}": unknown protocol "{name}", expected {", ".join(known)}'
+        raise ValueError(f"{told}\n{hint}" if hint else told)
     return "", word
 
 

@@ -98,6 +98,9 @@ class _Reader:
                     "E104", f"{path}: {(error.strerror or str(error)).lower()}", used_at
                 )
                 return
+        if "\0" in text:  # else each of its bytes would be an error of its own
+            self.diagnostics.add("E104", f"{path}: not a text file", used_at)
+            return
         if not self.out.files:
             self._speak(dialect_of(text))
         self.out.files.append(path)

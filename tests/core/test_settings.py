@@ -115,3 +115,9 @@ def test_rtp_reports_are_seconds_or_yes_or_no(value, seconds):
 def test_rtp_reports_that_are_no_interval_are_refused(value):
     _, (message,) = parse(rtp_reports=value)
     assert message == f'expected yes, no, or seconds from 5 to 3600, got "{value}"'
+
+
+@pytest.mark.parametrize("value", ["upd:127.0.0.1:9060", "upd:[::1]:9060", "htp:*:80"])
+def test_a_protocol_that_nobody_speaks_is_named(value):
+    with pytest.raises(ValueError, match=f'unknown protocol "{value.partition(":")[0]}"'):
+        parse_listen(value)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from homerd.lang.diagnostics import Diagnostics
+from homerd.lang.preprocess import preprocess
+from homerd.lang.source import SourceMap
+
 
 def said(compiled, head, body, **options):
     script = compiled(f"{head}\nrequest_route {{\n{body}\n}}\n", **options)
@@ -108,4 +112,14 @@ def test_a_global_is_read_to_the_end_of_its_line(compiled, line, name, value):
     assert [(item.name, item.value) for item in script.tree.items[:2]] == [
         (name, value),
         ("children", 1),
+    ]
+
+
+def test_a_file_that_is_no_text_is_one_error(tmp_path):
+    path = tmp_path / "homer.cfg"
+    path.write_bytes(b"\x7fELF\0\1\2\3" * 100)
+    diagnostics = Diagnostics(SourceMap())
+    preprocess(path, diagnostics)
+    assert [(each.code, each.message) for each in diagnostics.found] == [
+        ("E104", f"{path}: not a text file")
     ]
