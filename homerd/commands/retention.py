@@ -32,6 +32,10 @@ def run(options: argparse.Namespace) -> int:
             ' modparam("sipcapture", "retention_size", "10GB")'
         )
     log.start()
+    removed = 0
     for store, removal in plugin.remove_old(dry=options.dry_run):
         print(f"{store}: {removal}")
+        removed += 1
+    if not removed:
+        print("nothing is too old or too much")
     return 0
