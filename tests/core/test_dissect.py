@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from struct import pack
 
 import pytest
@@ -276,6 +277,13 @@ def test_what_is_sent_to_the_port_of_a_tunnel_is_not_taken_for_media():
 
 def test_icmp_that_quotes_a_message_is_left_alone():
     assert feed(ethernet(ipv4(b"\x03\x03" + bytes(6) + ipv4(udp(SIP)), 1))) == "icmp"
+
+
+def test_every_reason_and_note_is_in_the_manual():
+    docs = Path(__file__).parent.parent.parent / "docs"
+    manual = (docs / "captures.md").read_text() + (docs / "media.md").read_text()
+    told = {*dissect.REASONS, *dissect.NOTES} - {*hep.REASONS}
+    assert [name for name in sorted(told) if f"`{name}`" not in manual] == []
 
 
 PIECES = st.sampled_from(
