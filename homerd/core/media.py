@@ -15,7 +15,7 @@ from json import JSONEncoder
 from typing import Any, NamedTuple
 
 from homerd.errors import DecodeError
-from homerd.wire import rtcp, rtp, sdp
+from homerd.wire import emodel, rtcp, rtp, sdp
 from homerd.wire.frame import IPV4, IPV6, Frame, address_text
 from homerd.wire.ip import Datagram
 from homerd.wire.rtp import Header, Reception
@@ -321,7 +321,7 @@ class _Stream:
         wanted = self.reception.expected - expected
         lost = wanted - (self.reception.packets - packets)
         share = 100 * max(lost, 0) / wanted if wanted > 0 else 0.0
-        return rtp.r_factor(codec.name, share) if codec else None
+        return emodel.r_factor(codec.name, share) if codec else None
 
     def _quality(self, report: dict[str, Any], score: float) -> None:
         least, total, number = self._scores or (score, 0.0, 0)
@@ -330,7 +330,7 @@ class _Stream:
         mean = total / number
         for name, value in (("", score), ("MIN_", least), ("MEAN_", mean)):
             report[f"{name}RFACTOR"] = round(value, 1)
-            report[f"{name}MOS"] = round(rtp.mos(value), 2)
+            report[f"{name}MOS"] = round(emodel.mos(value), 2)
 
 
 def _frame(packet: Datagram, kind: int, call_id: str | None, told: dict[str, Any]) -> Frame:

@@ -1,7 +1,7 @@
 """RTP: the header, and how a stream of them arrives.
 
 Only counts are kept of a stream, no packets.  Any bytes give a Header or a DecodeError with one of
-REASONS.  Sources: RFC 3550 5.1, A.3 (loss), A.8 (jitter), RFC 3551 6 (payload types), ITU-T G.107.
+REASONS.  Sources: RFC 3550 5.1, A.3 (loss), A.8 (jitter), RFC 3551 6 (payload types).
 """
 
 from __future__ import annotations
@@ -44,16 +44,6 @@ CODECS = {
 _QUIET = frozenset({"CN"})
 # Packets of one event have one time stamp: it says nothing of when they were due.
 _STANDING = frozenset({"TELEPHONE-EVENT"})
-
-# Equipment impairment and robustness against loss, G.113 appendix I: name -> (Ie, Bpl).
-_IMPAIRMENT = {
-    "PCMU": (0.0, 25.1),
-    "PCMA": (0.0, 25.1),
-    "G729": (11.0, 19.0),
-    "G723": (15.0, 16.1),
-    "GSM-EFR": (5.0, 10.0),
-}
-_BEST = 93.2  # R with everything at its default
 
 _MAX_DROPOUT = 3000
 _MAX_MISORDER = 100
@@ -231,27 +221,6 @@ class Reception:
         self.skew = nominal - (arrival - self._begin[2]) / 1000
         if abs(self.skew) > abs(self.max_skew):
             self.max_skew = self.skew
-
-
-def r_factor(codec: str, loss_percent: float) -> float | None:
-    """R of the E-model for random loss and no delay; None for a codec G.113 has no values of.
-
-    R = 93.2 - Ie,eff, and Ie,eff = Ie + (95 - Ie) * Ppl / (Ppl + Bpl).
-    """
-    known = _IMPAIRMENT.get(codec.upper())
-    if known is None:
-        return None
-    ie, bpl = known
-    return _BEST - ie - (95 - ie) * loss_percent / (loss_percent + bpl)
-
-
-def mos(r: float) -> float:
-    """The mean opinion score that stands for *r*."""
-    if r <= 0:
-        return 1.0
-    if r >= 100:
-        return 4.5
-    return max(1.0, 1 + 0.035 * r + 7e-6 * r * (r - 60) * (100 - r))
 
 
 def _apart(before: int, after: int) -> int:

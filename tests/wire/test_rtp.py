@@ -136,28 +136,3 @@ def test_packets_of_one_tone_have_one_time_stamp_which_is_no_jitter():
 def test_a_codec_whose_clock_is_not_known_has_no_jitter():
     assert receive((1, 0), (2, 36), codec=None).jitter is None
     assert receive((1, 0), (2, 36), codec=None).delta == 36.0
-
-
-# Worked values of ITU-T G.107 for G.711 with concealment and G.729A, no delay.
-@pytest.mark.parametrize(
-    ("codec", "loss", "r", "mos"),
-    [
-        ("PCMU", 0, 93.2, 4.409),
-        ("pcma", 1, 89.56, 4.328),
-        ("PCMA", 5, 77.419, 3.923),
-        ("G729", 2, 74.2, 3.787),
-    ],
-)
-def test_quality_is_that_of_the_e_model(codec, loss, r, mos):
-    told = rtp.r_factor(codec, loss)
-    assert told == pytest.approx(r, abs=0.01)
-    assert rtp.mos(told) == pytest.approx(mos, abs=0.001)
-
-
-def test_quality_of_a_codec_without_known_impairment_is_not_guessed():
-    assert rtp.r_factor("opus", 0) is None
-
-
-@pytest.mark.parametrize(("r", "mos"), [(-5, 1.0), (3, 1.0), (50, 2.575), (100, 4.5)])
-def test_scores_stay_within_their_scale(r, mos):
-    assert rtp.mos(r) == pytest.approx(mos)
