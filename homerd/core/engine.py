@@ -138,10 +138,14 @@ class Engine:
             if not reason:
                 found.append((frame, address))
                 continue
-            self.received += 1
-            self.refused[reason] += 1
-            self.not_stored[reason] += 1
+            self.refuse(reason)
         return found
+
+    def refuse(self, reason: str) -> None:
+        """Count a packet that is not routed."""
+        self.received += 1
+        self.refused[reason] += 1
+        self.not_stored[reason] += 1
 
     def take(self, frames: Iterable[Frame]) -> None:
         """Packets that were captured live, in the order they came: route them.  Never raises."""

@@ -1,7 +1,7 @@
 """The ledger: what came in and where it went, as sums that must be equal.
 
     captured   frames captured live                     = those that gave packets + undecoded
-    sources    what each listener read + kernel drops   = received + kernel drops
+    sources    what each listener read + kernel drops   = received + waiting + kernel drops
     packets    received = routed + handled + refused + undecoded
     fates      received = gave records + gave none (by the line that ended them) + undecoded
     each sink  added + recovered = written + queued + spooled + rejected + lost
@@ -52,7 +52,9 @@ def sources(counters: Mapping[str, Any]) -> Balance:
     if not read:
         return Balance({}, {})
     lost = {"kernel_drops": drops} if drops else {}
-    return Balance({**read, **lost}, {"received": counters["received"], **lost})
+    waiting = sum(_sum(item.get("waiting", {})) for item in counters["sources"])
+    waits = {"waiting": waiting} if waiting else {}
+    return Balance({**read, **lost}, {"received": counters["received"], **waits, **lost})
 
 
 def packets(counters: Mapping[str, Any]) -> Balance:

@@ -310,7 +310,6 @@ class Worker:
         """
         settings = self.program.settings
         certificates: Certificates | None = None
-        self._admit(settings.agents)
         try:
             for item in listen:
                 if item.scheme in OVER_TLS and certificates is None:
@@ -332,6 +331,7 @@ class Worker:
                             handshake_seconds=settings.tls.handshake_seconds,
                         )
                     self.sources.append(opened)
+            self._admit(settings.agents)
             for each in self.program.captures:
                 self.sources += open_capture(
                     each, self.engine, settings.receive_buffer, self._media
@@ -384,6 +384,9 @@ class Worker:
         elif agents:
             self.agents = Agents(agents)
         self.engine.admit = self.agents.refusal if agents and self.agents is not None else None
+        for each in self.sources:
+            if isinstance(each, UdpSource) and self.agents is not None:
+                each.take_turns(self.agents)
 
     def _become_user(self, own: Iterable[Path]) -> None:
         """What needs root is open: go on as `user` and `group` say."""
