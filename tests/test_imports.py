@@ -40,7 +40,6 @@ MAY_IMPORT = {
         "homerd.wire",
         "homerd.lang",
         "homerd.plugin",
-        "dpkt",
         "h11",
         "watchfiles",
         "wsproto",
