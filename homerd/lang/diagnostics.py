@@ -114,11 +114,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 _PASSWORD = re.compile(r"(?<=://)([^:/@\s\"]*:)([^\s\"]*)(?=@)")
+# agent = "sbc1=>id=1;key=s3cret" and the profiles of hep.  "key=…" stands so in our own messages.
+_KEY = re.compile(r"""(\bkey\s*=\s*)(?![=>…])((?:\\.|[^;"\\])+)""")
 
 
 def without_passwords(text: str) -> str:
-    """*text* with the passwords of its URLs starred out, as wide as before."""
-    return _PASSWORD.sub(lambda found: found[1] + "*" * len(found[2]), text)
+    """*text* with the passwords of its URLs and its keys starred out, as wide as before."""
+    for pattern in (_PASSWORD, _KEY):
+        text = pattern.sub(lambda found: found[1] + "*" * len(found[2]), text)
+    return text
 
 
 _BOLD, _RED, _YELLOW, _BLUE, _PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[36m", "\x1b[0m"
