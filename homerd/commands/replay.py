@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from homerd.commands.check import add_script_options
 from homerd.core import log, metrics
+from homerd.core.agents import forget_key
 from homerd.core.dissect import Dissector
 from homerd.core.engine import Engine
 from homerd.core.inputs import Undecoded, Wait, input_size, read_input
@@ -198,6 +199,8 @@ class Replay:
         self.engine: Engine = self.worker.engine
         self.worker.route_seen = self._route_seen
         self.undecoded: Counter[str] = Counter()
+        # As of a listener: nobody behind it sees a key.
+        self._forgets_keys = bool(program.settings.agents)
         # Captures given together are of one network, cut into files.
         self.dissector = Dissector(media=MediaTable(program.settings.rtp_reports))
         self.number = 0
@@ -218,6 +221,8 @@ class Replay:
                 self.undecoded[item.reason] += 1
                 self._tell_undecoded(item)
                 continue
+            if self._forgets_keys and item.auth_key is not None:
+                forget_key(item)
             self.engine.last_failure = None
             packet, end = self.engine.feed(item)
             self._tell(packet, end)

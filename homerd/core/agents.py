@@ -121,7 +121,7 @@ class Agents:
         else:
             found, reason = self._by_the_rest(frame, host, names)
         if frame.auth_key is not None:
-            _forget_key(frame)
+            forget_key(frame)
         if found is None:
             self._count_unknown(frame.capture_id)
             return reason
@@ -230,7 +230,7 @@ def _claimed_id(data: bytes) -> int | None:
         return None
 
 
-def _forget_key(frame: Frame) -> None:
+def forget_key(frame: Frame) -> None:
     """Take the key out of *frame*, so that no store, log or next receiver gets it."""
     body = (frame.auth_key or "").encode("utf-8", "surrogateescape")
     frame.auth_key = None

@@ -8,6 +8,7 @@ from struct import pack
 
 import pytest
 from frames import ethernet, ipv4, piece4, tcp, udp
+from listeners import frame
 
 from homerd.cli import main
 
@@ -85,3 +86,19 @@ def test_a_message_that_waits_for_a_lost_segment_is_stored_in_the_end(replay):
 def test_the_time_of_the_capture_does_not_change_what_is_stored(replay):
     path = write("paced.pcap", *[ethernet(ipv4(udp(SIP)))] * 5)
     assert summary(replay("--json", "--speed", "1000", path))["stored"] == {"calls": 5}
+
+
+@pytest.mark.parametrize(("agents", "shown"), [("", True), ('agent = "a=>id=7;key=x"\n', False)])
+@pytest.mark.parametrize("command", [["replay", "--json"], ["trace", "--json"], ["trace"]])
+def test_a_key_is_shown_only_where_no_agents_are_named(tmp_path, capsys, command, agents, shown):
+    script, stream = tmp_path / "keys.cfg", tmp_path / "one.hep"
+    script.write_text(
+        'loadmodule "sipcapture"\nloadmodule "xlog"\n'
+        'modparam("sipcapture", "hep_capture_on", 1)\n'
+        f'{agents}request_route {{ xlog("L_ERR", "key $hep(0x00e)"); drop; }}\n'
+    )
+    stream.write_bytes(frame(7, "s3cret"))
+    assert main([*command, "-f", str(script), str(stream)]) == 0
+    told = capsys.readouterr()
+    assert ("s3cret" in told.out) is shown
+    assert "s3cret" not in told.err
