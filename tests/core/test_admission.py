@@ -11,7 +11,7 @@ from homerd.core import metrics, telemetry
 from homerd.core.agents import MOST_UNKNOWN, Agents, check_agents, parse_agent
 from homerd.core.program import load
 from homerd.errors import ScriptErrors
-from homerd.wire import hep
+from homerd.wire import hep, hep_batch
 
 OURS = ("127.0.0.1", 40000)
 
@@ -176,6 +176,25 @@ def test_what_is_refused_is_in_status_metrics_and_ledger(listener_for):
     shown = "\n".join(lines(counters))
     assert "agent sbc1" in shown
     assert "s3cret" not in shown + repr(counters)
+
+
+def test_a_batch_with_frames_of_others_is_told_and_they_are_refused(listener_for):
+    listener = listener_for("tcp", 'agent = "sbc1=>id=7;key=s3cret"\n')
+    worker = listener.worker
+    client = listener.connect()
+    frames = [frame(7, "s3cret"), frame(7, "guess"), frame(8, "s3cret"), frame(7, "s3cret")]
+    batch = b"".join(frames) + hep_batch.end(len(frames), "b-1")
+    client.sendall(hep_batch.message(hep_batch.HELLO) + batch)
+    answers = hep.Framer()
+    told = []
+    while len(told) < 2:
+        told += map(hep_batch.read, answers.feed(client.recv(4096)))
+    assert told == [(hep_batch.WELCOME, b""), (hep_batch.TAKEN, b"b-1")]
+    assert worker.agents.counts == {"sbc1": {"admitted": 2, "wrong_key": 1}}
+    assert worker.engine.refused == {"wrong_key": 1, "unknown_agent": 1}
+    assert worker.engine.routed == {"request_route": 2}
+    assert worker.probe.sink.rows == ["192.0.2.1"] * 2
+    assert listener.ledger()["difference"] == 0
 
 
 def test_a_runaway_agent_keeps_nothing_from_the_others(listener_for):
