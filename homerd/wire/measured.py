@@ -1,0 +1,66 @@
+"""Measured values out of text that others wrote: numbers within their range, or a fault.
+
+A fault is a pair (field, fault), of which a report keeps a list: what is wrong with one field says
+nothing of the others.  Fields are those of a table, never what a sender made up.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from math import isfinite
+from typing import Any
+
+from homerd.errors import DecodeError
+
+# number: no number.  range: outside what the field may hold.  doubled: twice, with different
+# values.  missing: what every report must have.  joined: no blank before the next; read anyway.
+FAULTS = ("number", "range", "doubled", "missing", "joined")
+
+Fault = tuple[str, str]
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18})")
+
+
+def number(
+    value: object, field: str, low: float, high: float, faults: list[Fault]
+) -> float | int | None:
+    """*value*, a number or the text of one; None when it is neither, or not within *low*…*high*.
+
+    Null and the empty text are what nobody measured: None, and no fault.
+    """
+    if value is None or value == "":
+        return None
+    found: float | int | None = None
+    if isinstance(value, str):
+        text = value.strip()
+        if _NUMBER.fullmatch(text):
+            found = float(text) if "." in text else int(text)
+    elif isinstance(value, float):
+        found = value if isfinite(value) else None
+    elif isinstance(value, int) and not isinstance(value, bool):
+        found = value
+    if found is None:
+        faults.append((field, "number"))
+        return None
+    if not low <= found <= high:
+        faults.append((field, "range"))
+        return None
+    return found
+
+
+def whole(value: object, field: str, low: int, high: int, faults: list[Fault]) -> int | None:
+    """The same as an integer; what stands behind a decimal point is cut off."""
+    found = number(value, field, low, high, faults)
+    return None if found is None else int(found)
+
+
+def json_object(data: bytes, reason: str) -> dict[str, Any]:
+    """The JSON object that *data* is; raises DecodeError with *reason*."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):  # the second: nested without end
+        raise DecodeError(reason) from None
+    if not isinstance(found, dict):
+        raise DecodeError(reason)
+    return found

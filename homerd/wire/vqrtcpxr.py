@@ -1,0 +1,334 @@
+"""Voice quality reports of phones, application/vq-rtcpxr: text to values.
+
+Any bytes give a Report or a DecodeError with one of REASONS.  A field that cannot be read is None
+and named among the report's faults; the text of every line is kept besides.  Source: RFC 6035 4.6,
+and the habits of phones: a blank before or behind the colon or none, "=" in place of ":", either
+line end, lines of the session among the metrics, values without a blank between them.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from homerd.errors import DecodeError
+from homerd.wire.measured import Fault, number, whole
+
+REASONS = ("vq_kind",)
+
+SESSION, INTERVAL, ALERT = "session", "interval", "alert"
+_KINDS = {
+    "vqsessionreport": SESSION,
+    "vqintervalreport": INTERVAL,
+    "vqalertreport": ALERT,
+}
+_MAX_LINES = 200  # no report has half as many
+
+_LINE = re.compile(r"([A-Za-z][A-Za-z0-9-]*)[ \t]*[:=]?")
+# JBM=20JBX=240 is two values: a number ends where the next name begins.
+_VALUE = re.compile(
+    r"""(?<![A-Za-z])([A-Za-z]{1,20}+) \s?=
+    (?: "([^"]*)" | (\S*?) (?: (?=\s|\Z) | (?<=[0-9])(?=([A-Z]{2,8}=)) ) )""",
+    re.VERBOSE,
+)
+_ADDRESS = re.compile(r"(IP|PORT|SSRC)[=:](\S*)", re.IGNORECASE)
+
+
+class Address(NamedTuple):
+    """Where a side has its media; ip as it was written."""
+
+    ip: str | None = None
+    port: int | None = None
+    ssrc: int | None = None
+
+
+class Metrics(NamedTuple):
+    """What one side measured, by the names of RFC 6035.
+
+    start, stop: seconds since 1970.  pt payload type, pd its name, sr Hz, fd ms, fo octets, fpp
+    frames a packet, pps packets a second, plc 1 disabled, 2 enhanced, 3 standard.  jba 2 fixed, 3
+    adaptive; jbn, jbm, jbx ms.  nlr, jdr, bld, gld percent; bd, gd ms; gmin packets.  rtd, esd,
+    owd, sowd, iaj, maj ms.  sl, nl dBm0, rerl dB.  rlq, rcq, extri, extro: R; moslq, moscq: MOS.
+    """
+
+    start: float | None = None
+    stop: float | None = None
+    pt: int | None = None
+    pd: str | None = None
+    sr: int | None = None
+    fd: float | None = None
+    fo: int | None = None
+    fpp: int | None = None
+    pps: float | None = None
+    fmtp: str | None = None
+    plc: int | None = None
+    ssup: str | None = None
+    jba: int | None = None
+    jbr: int | None = None
+    jbn: float | None = None
+    jbm: float | None = None
+    jbx: float | None = None
+    nlr: float | None = None
+    jdr: float | None = None
+    bld: float | None = None
+    bd: float | None = None
+    gld: float | None = None
+    gd: float | None = None
+    gmin: int | None = None
+    rtd: float | None = None
+    esd: float | None = None
+    owd: float | None = None
+    sowd: float | None = None
+    iaj: float | None = None
+    maj: float | None = None
+    sl: float | None = None
+    nl: float | None = None
+    rerl: float | None = None
+    rlq: float | None = None
+    rlqestalg: str | None = None
+    rcq: float | None = None
+    rcqestalg: str | None = None
+    extri: float | None = None
+    extriestalg: str | None = None
+    extro: float | None = None
+    extroestalg: str | None = None
+    moslq: float | None = None
+    moslqestalg: str | None = None
+    moscq: float | None = None
+    moscqestalg: str | None = None
+    qoeestalg: str | None = None
+
+
+class Alert(NamedTuple):
+    """Why a VQAlertReport came: which value, how severe, on whose side; as it was written."""
+
+    type: str | None = None
+    severity: str | None = None
+    dir: str | None = None
+
+
+class Report(NamedTuple):
+    """A report.
+
+    kind: SESSION, INTERVAL or ALERT.  call_term: whether it is the call's last.
+    info: lower-case name -> text of the lines about the session (callid, localid, remoteid, origid,
+    localgroup, localmac, dialogid, …), those of makers (x-useragent, x-sipmetrics) included.
+    local, remote: None where the report has no such part.
+    """
+
+    kind: str
+    call_term: bool
+    call_id: str | None
+    info: dict[str, str]
+    local_address: Address
+    remote_address: Address
+    local: Metrics | None
+    remote: Metrics | None
+    alert: Alert | None
+    faults: list[Fault]
+
+
+_WHOLE, _DECIMAL, _TEXT, _TIME = range(4)
+_Kind = tuple[int, float, float]
+_MS: _Kind = (_DECIMAL, 0, 65535)
+_PERCENT: _Kind = (_DECIMAL, 0, 100)
+_LASTING: _Kind = (_DECIMAL, 0, 3_600_000)
+_LEVEL: _Kind = (_DECIMAL, -127, 127)
+_R: _Kind = (_DECIMAL, 0, 120)
+_MOS: _Kind = (_DECIMAL, 0, 5)
+_ANY: _Kind = (_TEXT, 0, 0)
+_WHEN: _Kind = (_TIME, 0, 0)
+
+# RFC 6035 4.6.2: line -> name -> what it holds.
+_METRICS: dict[str, dict[str, _Kind]] = {
+    "timestamps": {"start": _WHEN, "stop": _WHEN},
+    "sessiondesc": {
+        "pt": (_WHOLE, 0, 127),
+        "pd": _ANY,
+        "sr": (_WHOLE, 0, 1_000_000),
+        "fd": _MS,
+        "fo": (_WHOLE, 0, 65535),
+        "fpp": (_WHOLE, 0, 65535),
+        "pps": (_DECIMAL, 0, 65535),
+        "fmtp": _ANY,
+        "plc": (_WHOLE, 0, 3),
+        "ssup": _ANY,
+    },
+    "jitterbuffer": {
+        "jba": (_WHOLE, 0, 3),
+        "jbr": (_WHOLE, 0, 15),
+        "jbn": _MS,
+        "jbm": _MS,
+        "jbx": _MS,
+    },
+    "packetloss": {"nlr": _PERCENT, "jdr": _PERCENT},
+    "burstgaploss": {
+        "bld": _PERCENT,
+        "bd": _LASTING,
+        "gld": _PERCENT,
+        "gd": _LASTING,
+        "gmin": (_WHOLE, 0, 255),
+    },
+    "delay": dict.fromkeys(("rtd", "esd", "owd", "sowd", "iaj", "maj"), _MS),
+    "signal": {"sl": _LEVEL, "nl": _LEVEL, "rerl": _LEVEL},
+    "qualityest": {
+        "rlq": _R,
+        "rlqestalg": _ANY,
+        "rcq": _R,
+        "rcqestalg": _ANY,
+        "extri": _R,
+        "extriestalg": _ANY,
+        "extro": _R,
+        "extroestalg": _ANY,
+        "moslq": _MOS,
+        "moslqestalg": _ANY,
+        "moscq": _MOS,
+        "moscqestalg": _ANY,
+        "qoeestalg": _ANY,
+    },
+}
+# RFC 6035 4.6.1; what other lines there are, makers have added.
+_INFO = {
+    *("callid", "localid", "remoteid", "origid", "localaddr", "remoteaddr", "localgroup"),
+    *("remotegroup", "localmac", "remotemac", "dialogid"),
+}
+_UNKNOWN_127 = {"rlq", "rcq", "extri", "extro", "moslq", "moscq", "sl", "nl", "rerl"}
+
+
+def is_report(data: bytes) -> bool:
+    """Whether *data* begins as a report does."""
+    return data.lstrip()[:2].upper() == b"VQ"
+
+
+def decode(data: bytes) -> Report:
+    """Read the body of a PUBLISH or NOTIFY, or a payload that is such a body."""
+    lines = data.decode("utf-8", "replace").strip().splitlines()
+    first = _split(lines[0]) if lines else None
+    kind = _KINDS.get(first[0]) if first else None
+    if first is None or kind is None:
+        raise DecodeError("vq_kind", 0)
+    faults: list[Fault] = []
+    info: dict[str, str] = {}
+    local: dict[str, str] = {}
+    remote: dict[str, str] = {}
+    sides: dict[str, dict[str, str]] = {}
+    values = local
+    for line in lines[1:_MAX_LINES]:
+        split = _split(line)
+        if split is None:
+            continue
+        name, text = split
+        if name in ("localmetrics", "remotemetrics"):
+            values = local if name == "localmetrics" else remote
+            sides[name] = values
+        elif name in _METRICS:
+            _collect(name, text, values, faults)
+        elif info.setdefault(name, text) != text and name in _INFO:
+            faults.append((name, "doubled"))
+    local_metrics = _metrics(local, faults) if local or "localmetrics" in sides else None
+    remote_metrics = _metrics(remote, faults) if remote or "remotemetrics" in sides else None
+    call_id = info.get("callid") or None
+    if call_id is None:
+        faults.append(("callid", "missing"))
+    elif ("callid", "doubled") in faults:
+        call_id = None
+    if kind != ALERT and "start" not in local and "stop" not in local:
+        faults.append(("timestamps", "missing"))
+    return Report(
+        kind,
+        first[1].lower() == "callterm",
+        call_id,
+        info,
+        _address(info.get("localaddr"), "localaddr", faults),
+        _address(info.get("remoteaddr"), "remoteaddr", faults),
+        local_metrics,
+        remote_metrics,
+        _alert(first[1]) if kind == ALERT else None,
+        faults,
+    )
+
+
+def _split(line: str) -> tuple[str, str] | None:
+    line = line.strip()
+    found = _LINE.match(line)
+    return (found[1].lower(), line[found.end() :].strip()) if found else None
+
+
+def _collect(line: str, text: str, values: dict[str, str], faults: list[Fault]) -> None:
+    """The values of one line; one that comes again with another value is unknown."""
+    known = _METRICS[line]
+    for found in _VALUE.finditer(text):
+        name = found[1].lower()
+        if name not in known:
+            continue
+        if found[4]:
+            faults.append((name, "joined"))
+        value = found[3] if found[2] is None else found[2]
+        if values.setdefault(name, value) != value:
+            faults.append((name, "doubled"))
+            values[name] = ""
+
+
+def _metrics(values: dict[str, str], faults: list[Fault]) -> Metrics:
+    read: dict[str, Any] = {}  # of the types of Metrics
+    for line in _METRICS.values():
+        for name in line.keys() & values.keys():
+            read[name] = _read(name, values[name], *line[name], faults)
+    return Metrics(**read)
+
+
+def _read(
+    name: str, text: str, kind: int, low: float, high: float, faults: list[Fault]
+) -> float | str | None:
+    if not text:
+        return None
+    if kind == _TEXT:
+        return text
+    if kind == _TIME:
+        return _seconds(text, name, faults)
+    if name in _UNKNOWN_127 and text in ("127", "127.0"):
+        return None
+    if kind == _WHOLE:
+        return whole(text, name, int(low), int(high), faults)
+    return number(text, name, low, high, faults)
+
+
+def _seconds(text: str, name: str, faults: list[Fault]) -> float | None:
+    try:
+        when = datetime.fromisoformat(text)
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        faults.append((name, "number"))
+        return None
+
+
+def _address(text: str | None, line: str, faults: list[Fault]) -> Address:
+    if not text:
+        return Address()
+    found: dict[str, str] = {}
+    for each in _ADDRESS.finditer(text):
+        found.setdefault(each[1].lower(), each[2])
+    ssrc = None
+    if found.get("ssrc"):
+        # RFC 6035 has 0x and hex digits, Linphone writes a decimal number.
+        try:
+            ssrc = int(found["ssrc"], 16 if found["ssrc"][:2].lower() == "0x" else 10)
+        except ValueError:
+            faults.append((line, "number"))
+        else:
+            if -0x80000000 <= ssrc < 0:
+                ssrc += 1 << 32  # printed with its sign
+            if not 0 <= ssrc <= 0xFFFFFFFF:
+                ssrc = None
+                faults.append((line, "range"))
+    port = whole(found.get("port"), line, 0, 65535, faults)
+    return Address(found.get("ip") or None, port, ssrc)
+
+
+def _alert(text: str) -> Alert:
+    said = {
+        found[1].lower(): found[3] if found[2] is None else found[2]
+        for found in _VALUE.finditer(text)
+    }
+    return Alert(said.get("type"), said.get("severity"), said.get("dir"))
