@@ -49,7 +49,7 @@ from homerd.plugin.hookspecs import (
     Worker,
     hookimpl,
 )
-from homerd.wire import hep_batch, rtcp
+from homerd.wire import hep_batch, qos, rtcp
 from homerd.wire.hep import Frame
 from homerd.wire.hep import Framer as HepFramer
 from homerd.wire.hep import chunk as hep_chunk
@@ -120,6 +120,7 @@ __all__ = [
     "parse_name_addr",
     "parse_uri",
     "pseudo_variable",
+    "qos",
     "reading_archive",
     "render_metrics",
     "rtcp",
