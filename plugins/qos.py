@@ -129,10 +129,13 @@ class Qos(Plugin):
     def _read(self, packet: Packet, frame: Frame) -> qos.Report | None:
         report = qos.decode(frame.payload, max(0, self.rtcp_clock))
         if report is not None:
+            if report.call_id is None and report.form != qos.VQ_RTCPXR:
+                return report._replace(call_id=frame.correlation_id or None)
             return report
         # Agents pass a whole PUBLISH on as a report, too (HEP type 99).
         sip = packet.sip if packet.frame is frame else SipMessage(frame.payload)
         if (sip.content_type or "").lower().startswith(_VQ_RTCPXR):
             body = sip.body.encode("utf-8", "surrogateescape")
             return qos.decode_vqrtcpxr(body)
-        return qos.of_headers(sip.header, self.legacy_integer_loss)
+        report = qos.of_headers(sip.header, self.legacy_integer_loss)
+        return None if report is None else report._replace(call_id=sip.call_id)

@@ -139,6 +139,20 @@ def test_rtcp_of_an_agent(shown):
     assert line == "rtcp-json 1000 3 25.00 2 <null>"
 
 
+@pytest.mark.parametrize(
+    ("payload", "type", "call_id"),
+    [
+        (RTCP, 5, "c9"),
+        (b'{"MOS":4.1,"CORRELATION_ID":"c8"}', 34, "c8"),
+        (b'{"MOS":4.1}', 34, "c9"),
+        (BYE, 1, "call-1@192.0.2.10"),
+        (VQ.replace(b"CallID: xr", b"NoID: xr"), 35, "<null>"),
+    ],
+)
+def test_the_call_is_that_of_the_report_else_what_the_agent_says(shown, payload, type, call_id):
+    assert shown("$qos(call_id)", payload, type=type, correlation_id="c9")[0] == call_id
+
+
 def test_the_clock_of_rtcp_is_a_parameter(shown):
     before = 'modparam("qos", "rtcp_clock", 1000)'
     assert shown("$qos(jitter)", RTCP, type=5, before=before)[0] == "14"
