@@ -34,7 +34,9 @@ def number(
     found: float | int | None = None
     if isinstance(value, str):
         text = value.strip()
-        if _NUMBER.fullmatch(text):
+        if text.isascii() and text.isdecimal() and len(text) < 19:
+            found = int(text)
+        elif _NUMBER.fullmatch(text):
             found = float(text) if "." in text else int(text)
     elif isinstance(value, float):
         found = value if isfinite(value) else None
