@@ -61,7 +61,10 @@ def test_a_target_is_shown_without_its_secrets(text, where):
     [
         ("https://host/", "expected NAME=>URL;option=value"),
         ("my ops=>https://host/", "the name of letters, digits"),
-        ("ops=>htps://host/", 'target "ops": expected an address, did you mean "https:"; there are'),
+        (
+            "ops=>htps://host/",
+            'target "ops": expected an address, did you mean "https:"; there are',
+        ),
         ("ops=>host", "expected an address; there are http, https, smtp,"),
         ("ops=>https://", "expected https://host/path"),
         ("ops=>https://u:secret/x@host/", "%40 and the like for what is special"),

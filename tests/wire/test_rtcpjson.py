@@ -179,11 +179,34 @@ _VALUES = st.recursive(
     max_leaves=4,
 )
 _FIELDS = st.sampled_from(
-    ["type", "id", "packets", "packets_lost", "fraction_lost", "lsr", "ia_jitter", "mos_lq", "r_factor", "gmin", "text", "MOS_LQ"]
+    [
+        "type",
+        "id",
+        "packets",
+        "packets_lost",
+        "fraction_lost",
+        "lsr",
+        "ia_jitter",
+        "mos_lq",
+        "r_factor",
+        "gmin",
+        "text",
+        "MOS_LQ",
+    ]
 )
 _OBJECTS = st.dictionaries(_FIELDS, _VALUES, max_size=5)
 _KEYS = st.sampled_from(
-    ["sender_information", "report_blocks", "report_blocks_xr", "voip_metrics", "mos", "ssrc", "type", "Extended_report_information", "sdes_information"]
+    [
+        "sender_information",
+        "report_blocks",
+        "report_blocks_xr",
+        "voip_metrics",
+        "mos",
+        "ssrc",
+        "type",
+        "Extended_report_information",
+        "sdes_information",
+    ]
 )
 
 
