@@ -1,9 +1,9 @@
 """Voice quality reports of phones, application/vq-rtcpxr: text to values.
 
 Any bytes give a Report or a DecodeError with one of REASONS.  A field that cannot be read is None
-and named among the report's faults; the text of every line is kept besides.  Source: RFC 6035 4.6,
-and the habits of phones: a blank before or behind the colon or none, "=" in place of ":", either
-line end, lines of the session among the metrics, values without a blank between them.
+and named among the report's faults; the text of a session's lines is kept besides.  Source: RFC
+6035 4.6, and the habits of phones: a blank before or behind the colon or none, "=" in place of ":",
+either line end, lines of the session among the metrics, values without a blank between them.
 """
 
 from __future__ import annotations

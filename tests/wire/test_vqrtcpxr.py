@@ -11,7 +11,7 @@ from homerd.wire import vqrtcpxr
 from homerd.wire.measured import FAULTS
 from homerd.wire.vqrtcpxr import Address, Alert, Metrics
 
-# Every line and name of RFC 6035 4.6, with the figures of its examples.
+# Every line and name of RFC 6035 4.6; the figures are made up.
 SESSION = b"""VQSessionReport: CallTerm\r
 CallID:6dg37f1890463\r
 LocalID:Alice <sip:alice@example.org>\r
