@@ -355,7 +355,7 @@ def test_rest_errors(run, nobody, silent):
     lines = run(
         f'rest_get("{nobody}/", "$var(b)"); xlog("$rc"); rest_get("{silent}/", "$var(b)"); xlog("$rc");'
         ' rest_get("nonsense", "$var(b)"); xlog("$rc");',
-        params='modparam("rest_client", "curl_timeout", "0.05")\n',
+        params='modparam("rest_client", "curl_timeout", "1")\n',
     )
     assert lines == ["-1", "-3", "-10"]
 
