@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from homerd.api import BatchSink, ConfigError, Packet, Rejected, RetryLater, Value, Worker
-from homerd_plugins._sqlstores import BATCH_DAYS, Address, Answer, store_of
+from homerd_plugins._sqlstores import BATCH_DAYS, Answer, store_of
 from homerd_plugins._sqltext import TextError, Translator
+from homerd_plugins._stores import Address
 
 log = logging.getLogger("homerd.sql")
 
@@ -137,7 +138,7 @@ class SqlSink(BatchSink):
         super().__init__(name)
         self.where = address.shown
         self.store = store_of(address)
-        self.translator = Translator(address.source, address.dialect, self._unique_keys)
+        self.translator = Translator(address.source, address.store, self._unique_keys)
         self.replayed = 0
         self._connection: Any = None  # a driver's
         self._keeps_ids: bool | None = None  # whether the store does; not known yet
@@ -288,7 +289,7 @@ class Asker:
         self.store = store_of(address)
         self.translator = Translator(
             address.source,
-            address.dialect,
+            address.store,
             lambda table: self.store.unique_keys(self._connection, table),
         )
         self._timeout = timeout
@@ -368,7 +369,7 @@ def read_all(address: Address, text: str, seconds: float, most: int) -> Sequence
     try:
         connection = store.connect(seconds, seconds)
         try:
-            fitted = Translator(address.source, address.dialect).fit(text)
+            fitted = Translator(address.source, address.store).fit(text)
             return store.ask(connection, fitted, most).rows
         finally:
             connection.close()

@@ -1,4 +1,4 @@
-"""The stores that scripts have SQL for: addresses, and the drivers of SQLite, PostgreSQL, MySQL.
+"""The stores that scripts have SQL for: the drivers of SQLite, PostgreSQL and MySQL.
 
 A driver is imported when an address asks for it.
 """
@@ -10,102 +10,15 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from homerd.api import Value
 from homerd_plugins._sqltext import MYSQL, POSTGRES, SQLITE
-from homerd_plugins._stores import ENVIRONMENT, store_of_url
+from homerd_plugins._stores import Address
 
 MOST_ROWS = 10_000
 BATCH_DAYS = 7  # as long as sipcapture keeps them in the same table
-
-_DIALECTS = {
-    "sqlite": SQLITE,
-    "mysql": MYSQL,
-    "mariadb": MYSQL,
-    "postgres": POSTGRES,
-    "postgresql": POSTGRES,
-}
-_URL = re.compile(
-    r"(?P<scheme>[a-z]+)://(?:(?P<user>[^:@/]*)(?::(?P<password>.*))?@)?"
-    r"(?P<host>\[[^\]]*\]|[^:/@]*)(?::(?P<port>[0-9]+))?/(?P<database>[^/?]+)(?:\?.*)?",
-    re.I,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a database is.
-
-    source: the SQL that the URL in the script promises.  database: of SQLite, the file.
-    """
-
-    dialect: str
-    database: str
-    host: str = ""
-    port: int = 0
-    user: str = ""
-    password: str = ""
-    source: str = ""
-
-    @classmethod
-    def of(cls, url: str) -> Address:
-        """The store that *url* of a script means here; raises ValueError when it means none."""
-        store = store_of_url(url)
-        scheme = url.partition("://")[0].strip().lower()
-        found = cls._read(store)
-        return cls(
-            found.dialect,
-            found.database,
-            found.host,
-            found.port,
-            found.user,
-            found.password,
-            _DIALECTS.get(scheme, MYSQL),
-        )
-
-    @classmethod
-    def _read(cls, url: str) -> Address:
-        scheme, colon, rest = url.strip().partition("://")
-        dialect = _DIALECTS.get(scheme.lower())
-        if not colon:
-            raise ValueError(f'expected driver://user:password@host/database, got "{url}"')
-        if dialect is None:
-            raise ValueError(
-                f'no driver for "{scheme}": sqlite, postgres and mysql are known; '
-                f"{ENVIRONMENT} may name another store"
-            )
-        if dialect == SQLITE:
-            if not rest or rest == ":memory:":
-                raise ValueError(f'expected "sqlite://" and a file\'s path, got "{url}"')
-            return cls(dialect, rest)
-        found = _URL.fullmatch(url.strip())
-        if found is None:
-            raise ValueError(f'expected driver://user:password@host/database, got "{url}"')
-        return cls(
-            dialect,
-            found["database"],
-            unquote(found["host"].strip("[]")),
-            int(found["port"] or 0),
-            unquote(found["user"] or ""),
-            found["password"] or "",
-        )
-
-    @property
-    def passwords(self) -> Sequence[str]:
-        """The password as it is written, as Kamailio has it, then with `%40` and the like read."""
-        return list(dict.fromkeys((self.password, unquote(self.password))))
-
-    @property
-    def shown(self) -> str:
-        """The address without its password."""
-        if self.dialect == SQLITE:
-            return f"sqlite://{self.database}"
-        port = f":{self.port}" if self.port else ""
-        return f"{self.dialect}://{self.host}{port}/{self.database}"
 
 
 class Answer:
@@ -259,18 +172,17 @@ class _Postgres(Store):
         self.errors = (psycopg.Error, UnicodeError)
 
     def connect(self, seconds: float, answer_seconds: float = 0.0) -> Any:
-        *others, last = self.address.passwords
-        for password in others:
-            try:
-                return self._connect(password, seconds, answer_seconds)
-            except self.driver.OperationalError:
-                pass  # the last one tells
-        return self._connect(last, seconds, answer_seconds)
+        try:
+            return self._connect(self.address.password, seconds, answer_seconds)
+        except self.driver.OperationalError:
+            if self.address.decoded_password == self.address.password:
+                raise
+        return self._connect(self.address.decoded_password, seconds, answer_seconds)
 
     def _connect(self, password: str, seconds: float, answer_seconds: float) -> Any:
         address = self.address
         wanted = {
-            "host": address.host,
+            "host": address.socket or address.host,
             "port": str(address.port or ""),
             "user": address.user,
             "password": password,
@@ -341,21 +253,18 @@ class _Mysql(Store):
         self.errors = (pymysql.MySQLError, OSError, UnicodeError)
 
     def connect(self, seconds: float, answer_seconds: float = 0.0) -> Any:
-        *others, last = self.address.passwords
-        for password in others:
-            try:
-                return self._connect(password, seconds, answer_seconds)
-            except self.driver.OperationalError as error:
-                if error.args[0] != self._ACCESS_DENIED:
-                    raise
-        return self._connect(last, seconds, answer_seconds)
+        address = self.address
+        try:
+            return self._connect(address.password, seconds, answer_seconds)
+        except self.driver.OperationalError as error:
+            if error.args[0] != self._ACCESS_DENIED or address.decoded_password == address.password:
+                raise
+        return self._connect(address.decoded_password, seconds, answer_seconds)
 
     def _connect(self, password: str, seconds: float, answer_seconds: float) -> Any:
         address = self.address
         local = address.host in ("", "localhost") and not address.port
-        path = self._SOCKET if local and os.path.exists(self._SOCKET) else ""
-        if address.host.startswith("/"):
-            path = address.host
+        path = address.socket or (self._SOCKET if local and os.path.exists(self._SOCKET) else "")
         place = (
             {"unix_socket": path}
             if path
@@ -405,7 +314,7 @@ _STORES: dict[str, Callable[[Address], Store]] = {
 
 def store_of(address: Address) -> Store:
     """The driver for *address*, imported now."""
-    return _STORES[address.dialect](address)
+    return _STORES[address.store](address)
 
 
 def _value(value: object) -> Value:

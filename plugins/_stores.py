@@ -14,7 +14,7 @@ import difflib
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -45,6 +45,7 @@ class Address:
     """A database.
 
     database: of SQLite the file.  socket: a path, where the host is one.
+    source: the store whose SQL the script has for it, which HOMERD_DB does not change.
     """
 
     store: str
@@ -54,6 +55,13 @@ class Address:
     user: str = ""
     password: str = ""
     socket: str = ""
+    source: str = ""
+
+    @classmethod
+    def of_script(cls, url: str) -> Address:
+        """What a URL of the script means here, for statements of the script; ValueError as `of`."""
+        written = url.strip().partition("://")[0].lower()
+        return replace(cls.of(store_of_url(url)), source=SCHEMES.get(written, MYSQL))
 
     @classmethod
     def of(cls, url: str) -> Address:
@@ -67,7 +75,7 @@ class Address:
             hint = f'did you mean "{near[0]}"?' if near else "use sqlite, postgres or mysql"
             raise ValueError(f"there is no store for {scheme}: {hint}")
         if store == SQLITE:
-            if not rest:
+            if rest in ("", ":memory:"):  # each connection would have a memory of its own
                 raise ValueError('expected "sqlite://" and a file\'s path')
             return cls(store, rest)
         found = _URL.fullmatch(url.strip())

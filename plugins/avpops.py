@@ -26,7 +26,7 @@ from homerd.api import (
 )
 from homerd_plugins import _accepted, _avps
 from homerd_plugins._sql import Database, is_query
-from homerd_plugins._sqlstores import Address
+from homerd_plugins._stores import Address
 from homerd_plugins._targets import Targets, store_rows
 
 DEBUG = 3
@@ -94,7 +94,7 @@ class Url:
 
     @staticmethod
     def from_script(value: str | int) -> Address:
-        return Address.of(str(value))
+        return Address.of_script(str(value))
 
 
 class AvpOps(Plugin):

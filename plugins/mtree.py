@@ -24,7 +24,7 @@ from homerd.api import (
     hookimpl,
 )
 from homerd_plugins._sql import read_all
-from homerd_plugins._sqlstores import Address
+from homerd_plugins._stores import Address
 from homerd_plugins._targets import Target, target
 
 log = logging.getLogger("homerd.mtree")
@@ -71,7 +71,7 @@ class Url:
 
     @staticmethod
     def from_script(value: str | int) -> Address:
-        return Address.of(str(value))
+        return Address.of_script(str(value))
 
 
 class Mtree(Plugin):

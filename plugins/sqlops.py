@@ -32,7 +32,8 @@ from homerd.api import (
 )
 from homerd_plugins import _avps
 from homerd_plugins._sql import Database, literal
-from homerd_plugins._sqlstores import Address, Answer
+from homerd_plugins._sqlstores import Answer
+from homerd_plugins._stores import Address
 from homerd_plugins._targets import Targets, store_rows
 
 ROWS, NO_ROWS, FAILED = 1, 2, -1
@@ -51,7 +52,7 @@ class Connection:
         name, arrow, url = str(value).partition("=>")
         if not arrow or not name.strip():
             raise ValueError(f'expected NAME=>driver://user:password@host/database, got "{value}"')
-        return Connection(name.strip(), Address.of(url.strip()))
+        return Connection(name.strip(), Address.of_script(url))
 
 
 class SqlOps(Plugin):

@@ -13,8 +13,7 @@ from homerd.core.worker import Worker
 from homerd.errors import Rejected
 from homerd.wire.hep import Frame
 from homerd_plugins._sql import SqlSink, Statement
-from homerd_plugins._sqlstores import Address
-from homerd_plugins._stores import mapped
+from homerd_plugins._stores import Address, mapped
 
 MODULES = ("pv", "xlog", "sqlops")
 
@@ -212,8 +211,8 @@ def test_a_question_that_takes_too_long_fails(file, invite):
     ("line", "message"),
     [
         ("cb", "expected NAME=>driver://"),
-        ("cb=>oracle://a/b", 'no driver for "oracle": sqlite, postgres and mysql are known'),
-        ("cb=>mysql://host", "expected driver://user:password@host/database"),
+        ("cb=>oracle://a/b", "there is no store for oracle: use sqlite, postgres or mysql"),
+        ("cb=>mysql://host", "no database is named: expected driver://user:password@host"),
     ],
 )
 def test_an_address_that_cannot_be_read_is_refused(refusal, line, message):
@@ -276,7 +275,7 @@ def test_a_script_for_mysql_runs_over_the_store_that_the_environment_names(
     ],
 )
 def test_an_address_is_shown_without_its_password(url, shown):
-    assert Address.of(url).shown == shown
+    assert Address.of_script(url).shown == shown
 
 
 @pytest.fixture(params=["postgres", "mariadb"])
@@ -297,7 +296,7 @@ def store(request, tmp_path):
 
 
 def sql_sink(url: str) -> SqlSink:
-    sink = SqlSink("sqlops:cb", Address.of(url))
+    sink = SqlSink("sqlops:cb", Address.of_script(url))
     sink.connect()
     return sink
 
