@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from homerd.api import ArchiveColumn, ArchiveError, ConfigError
 from homerd_plugins._homer5 import Column
+from homerd_plugins._postgres import TYPES as POSTGRES_TYPES
 from homerd_plugins._serversink import one_line
 from homerd_plugins._stores import MYSQL, POSTGRES, SQLITE, Address
 
@@ -338,7 +339,7 @@ class PostgresTables(StoreTables):
             [self.quoted(table)],
         )
         return [
-            ArchiveColumn(name, type, _POSTGRES_KINDS.get(base, "other"))
+            ArchiveColumn(name, type, POSTGRES_TYPES.get(base, "other"))
             for name, type, base in rows
         ]
 
@@ -508,17 +509,6 @@ class MysqlTables(StoreTables):
         return bool(self.run("SELECT GET_LOCK('homerd import', 0)")[0][0])
 
 
-_POSTGRES_KINDS = {
-    "text": "text",
-    "character varying": "text",
-    "character": "text",
-    "smallint": "integer",
-    "integer": "integer",
-    "bigint": "integer",
-    "timestamp without time zone": "time",
-    "timestamp with time zone": "time",
-    "bytea": "bytes",
-}
 _MYSQL_KINDS = {
     **dict.fromkeys(("char", "varchar", "tinytext", "text", "mediumtext", "longtext"), "text"),
     **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint"), "integer"),

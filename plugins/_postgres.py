@@ -42,7 +42,8 @@ _SHAPE = ("42P01", "42703", "42P07", "42710", "23514", "42804")
 _ROWS = ("22", "23", "P0", "54")
 _REFUSED_LOGIN = "28"
 
-_TYPES = {
+# Data type -> kind of a column; another one is "other".
+TYPES = {
     "text": "text",
     "character varying": "text",
     "character": "text",
@@ -126,7 +127,7 @@ class PostgresSink(ServerSink):
         return [
             ServerColumn(
                 name,
-                _TYPES.get(kind, "other"),
+                TYPES.get(kind, "other"),
                 modifier - 4 if kind.startswith("character") and modifier > 4 else 0,
                 nullable,
                 kind,
