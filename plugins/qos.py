@@ -20,6 +20,7 @@ from homerd.api import (
     pseudo_variable,
     qos,
 )
+from homerd_plugins._qos_calls import Told, tie
 
 _KEPT = "qos"  # in packet.scratch: the frame that was read, and what it told
 _VQ_RTCPXR = "application/vq-rtcpxr"
@@ -85,9 +86,12 @@ class Qos(Plugin):
 
         `NAME`, or `LEG.NAME` with local, remote, incoming or outgoing.
         """
-        report = self._report(packet)
-        if report is None:
+        told = self.told(packet)
+        if told is None:
             return None
+        if field == "call_id":
+            return told.tie.call_id or None
+        report = told.report
         value = getattr(report, field) if field in _REPORT else report.first(leg, field)
         return None if value is None else show(value)
 
@@ -107,30 +111,30 @@ class Qos(Plugin):
             raise ValueError(f'nothing of a report is called "{name}": {hint}')
         return leg if dot else None, field, _SHOWN.get(field, str)
 
-    def _report(self, packet: Packet) -> qos.Report | None:
-        """What the packet told, read when it is first asked for."""
+    def told(self, packet: Packet) -> Told | None:
+        """What the packet told, read when it is first asked for; None when it is no report."""
         frame = packet.hep
         kept = packet.scratch.get(_KEPT)
         if kept is not None and kept[0] is frame:
-            found: qos.Report | None = kept[1]
+            found: Told | None = kept[1]
             return found
-        report = None
+        told = None
         try:
             report = self._read(packet, frame)
         except DecodeError as error:
             self.unread[error.reason] += 1
-        if report is not None:
-            self.reports[report.form] += 1
-            for field, fault in report.faults:
-                self.unread_fields[report.form, field, fault] += 1
-        packet.scratch[_KEPT] = frame, report
-        return report
+        else:
+            if report is not None:
+                self.reports[report.form] += 1
+                for field, fault in report.faults:
+                    self.unread_fields[report.form, field, fault] += 1
+                told = Told(report, tie(report, frame))
+        packet.scratch[_KEPT] = frame, told
+        return told
 
     def _read(self, packet: Packet, frame: Frame) -> qos.Report | None:
         report = qos.decode(frame.payload, max(0, self.rtcp_clock))
         if report is not None:
-            if report.call_id is None and report.form != qos.VQ_RTCPXR:
-                return report._replace(call_id=frame.correlation_id or None)
             return report
         # Agents pass a whole PUBLISH on as a report, too (HEP type 99).
         sip = packet.sip if packet.frame is frame else SipMessage(frame.payload)

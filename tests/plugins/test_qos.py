@@ -146,7 +146,8 @@ def test_rtcp_of_an_agent(shown):
         (b'{"MOS":4.1,"CORRELATION_ID":"c8"}', 34, "c8"),
         (b'{"MOS":4.1}', 34, "c9"),
         (BYE, 1, "call-1@192.0.2.10"),
-        (VQ.replace(b"CallID: xr", b"NoID: xr"), 35, "<null>"),
+        (VQ.replace(b"CallID: xr", b"NoID: xr"), 35, "c9"),
+        (PUBLISH.replace(b"CallID: xr", b"NoID: xr"), 1, "<null>"),
     ],
 )
 def test_the_call_is_that_of_the_report_else_what_the_agent_says(shown, payload, type, call_id):
