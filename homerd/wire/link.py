@@ -57,8 +57,11 @@ def ip_at(linktype: int, data: bytes, start: int = 0) -> Found:
     return reader(data, start)
 
 
-def _typed(data: bytes, kind: int, at: int) -> Found:
-    """What stands at *at* is told by an EtherType: IP, or a header before it."""
+def _typed(data: bytes, kind: int, at: int, *, in_llc: bool = False) -> Found:
+    """What stands at *at* is told by an EtherType: IP, or a header before it.
+
+    in_llc: it stands in an LLC header, which holds no second one.
+    """
     vlan = None
     for _ in range(_MAX_TAGS + 1):
         if kind in _IP:
@@ -73,7 +76,7 @@ def _typed(data: bytes, kind: int, at: int) -> Found:
         return _ppp(data, at + 6)[0], vlan
     if kind in _MPLS_TYPES:
         return _mpls(data, at), vlan
-    if kind in _LENGTHS:
+    if kind in _LENGTHS and not in_llc:
         found, tag = _llc(data, at)
         return found, tag if vlan is None else vlan
     raise DecodeError("not_ip", at)
@@ -103,7 +106,7 @@ def _llc(data: bytes, at: int) -> Found:
     if head[:3] == b"\xaa\xaa\x03" and head[3:6] in (b"\0\0\0", b"\0\0\xf8"):
         kind = _number(data, at + 6)
         if kind not in _LENGTHS:
-            return _typed(data, kind, at + 8)
+            return _typed(data, kind, at + 8, in_llc=True)
     raise DecodeError("not_ip", at)
 
 
