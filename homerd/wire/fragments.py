@@ -77,6 +77,8 @@ class Fragments:
         finally:
             self.held += datagram.held - before
         if not datagram.whole:
+            while self.held > MAX_BYTES:
+                self._forget(next(iter(self._datagrams)), "fragments_evicted")
             raise DecodeError("fragment", packet.start)
         del self._datagrams[key]
         self.held -= datagram.held

@@ -149,6 +149,16 @@ def test_a_flood_of_first_pieces_keeps_to_its_bounds():
     assert table.counts == {"fragments_evicted": 20_000 - len(table)}
 
 
+def test_a_flood_of_second_pieces_keeps_to_its_bounds():
+    table = Fragments()
+    for number in range(fragments.MAX_DATAGRAMS):
+        add(table, ipv4(bytes(8), fragment=0x2000, identification=number))
+    for number in range(fragments.MAX_DATAGRAMS):
+        add(table, ipv4(bytes(8000), fragment=0x2001, identification=number))
+        assert table.held <= fragments.MAX_BYTES
+    assert table.counts["fragments_evicted"] > 0
+
+
 def test_a_datagram_in_too_many_pieces_is_dropped():
     table = Fragments()
     for at in range(fragments.MAX_PIECES):
