@@ -120,13 +120,15 @@ class Sctp:
         if direction is not None:
             self._directions.move_to_end(key)
             return direction
-        while self._directions and (
-            len(self._directions) >= MAX_STREAMS or self.held > MAX_BYTES - (128 << 10)
-        ):
-            _, silent = self._directions.popitem(last=False)
-            self._lose(silent, "sctp_evicted")
+        if len(self._directions) >= MAX_STREAMS:
+            self._evict()
         direction = self._directions[key] = _Direction()
         return direction
+
+    def _evict(self) -> None:
+        """Let the direction go that has been silent longest."""
+        _, silent = self._directions.popitem(last=False)
+        self._lose(silent, "sctp_evicted")
 
     def _lose(self, direction: _Direction, why: str) -> None:
         if not direction.pieces:
@@ -149,6 +151,8 @@ class Sctp:
         self.held += direction.held - before
         if direction.held > MAX_WAITING or len(direction.pieces) > MAX_PIECES:
             self._lose(direction, "sctp_too_long")
+        while self.held > MAX_BYTES:
+            self._evict()
         return "sctp_piece", message
 
 

@@ -137,6 +137,16 @@ def test_a_flood_of_associations_keeps_to_its_bounds():
         assert table.held <= wire.MAX_BYTES
 
 
+def test_a_flood_of_pieces_in_open_associations_keeps_to_its_bounds():
+    table = Sctp()
+    for tag in range(wire.MAX_STREAMS):
+        feed(table, sctp(data_chunk(b"x", 2, BEGIN), tag=tag))
+    for tag in range(wire.MAX_STREAMS):
+        feed(table, sctp(data_chunk(bytes(60_000), 3, 0), tag=tag))
+        assert table.held <= wire.MAX_BYTES
+    assert table.counts["sctp_evicted"] > 0
+
+
 def test_a_piece_whose_number_is_used_anew_gives_way():
     # Found by fuzzing: the one it replaced stayed in the sum of what is held.
     table = Sctp()
