@@ -277,7 +277,7 @@ def _part(kind: int, count: int, data: bytes, at: int, end: int) -> Part:
         rest = at + 4 * count
         sources = [_word(data, place)[0] for place in range(at, rest, 4)]
         length = data[rest] if rest < end else 0
-        _need(end, rest, length)
+        _need(end, rest, 1 + length if rest < end else 0)
         return Goodbye(sources, data[rest + 1 : rest + 1 + length])
     if kind == APP:
         _need(end, at, 8)

@@ -177,6 +177,7 @@ def test_padding_is_no_content():
         (b"\x80\x00\x00\x00", "rtcp_version", 0),
         (REPORT + b"\x80\x00\x00\x00", "rtcp_version", len(REPORT)),
         (part(200, 2, SENDER + block()), "rtcp_content", 28),
+        (part(203, 1, pack(">IB", SSRC, 4) + b"bye"), "rtcp_content", 8),
         (part(203, 0, b"", padding=4)[:-1] + b"\x09", "rtcp_padding", 7),
         (part(203, 0, b"", padding=4)[:-1] + b"\x00", "rtcp_padding", 7),
         (part(207, 0, pack(">IBBH", SSRC, 7, 0, 8)), "rtcp_content", 8),
