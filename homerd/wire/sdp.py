@@ -136,9 +136,12 @@ def _rtpmap(told: bytes) -> tuple[int, Codec] | None:
     words = told.split()
     if len(words) != 2 or not words[0].isdigit():
         return None
+    kind = _number(words[0], 127)
+    if not kind and words[0] != b"0":  # no payload type has a number above 127
+        return None
     codec, _, clock = words[1].partition(b"/")
     text = codec[:32].decode("ascii", "replace")
-    return _number(words[0], 127), Codec(text, _number(clock.partition(b"/")[0], 1 << 31))
+    return kind, Codec(text, _number(clock.partition(b"/")[0], 1 << 31))
 
 
 def _address(words: list[bytes]) -> bytes:

@@ -65,7 +65,7 @@ def test_payload_types_have_the_names_and_clocks_of_the_line_they_stand_under():
         SESSION
         + b"m=audio 6 RTP/AVP 96 101\r\na=rtpmap:96 opus/48000/2\r\n"
         + b"a=rtpmap:101 telephone-event/8000\r\na=rtcp-mux\r\na=rtpmap:x y/z\r\n"
-        + b"m=video 8 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n"
+        + b"m=video 8 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:128 none/8000\r\n"
     )
     assert audio.codecs == {96: Codec("opus", 48000), 101: Codec("telephone-event", 8000)}
     assert video.codecs == {96: Codec("VP8", 90000)}
