@@ -254,7 +254,7 @@ def _open_stream(
         seconds = profile.timeout if required else min(HELLO_SECONDS, profile.timeout)
         if line.ask(seconds) or not required:
             return line
-    except EOFError as error:
+    except (EOFError, ConnectionResetError, BrokenPipeError) as error:
         line.close()
         if required:
             raise RetryLater(f"{target}: it closed the connection") from error

@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 
@@ -42,12 +43,16 @@ def udp_receiver():
 
 
 class TcpReceiver:
-    """Takes connections one after another; acknowledges when told to, hangs up after `breaks`."""
+    """Takes connections one after another; acknowledges when told to, hangs up after `breaks`.
 
-    def __init__(self, acknowledges=False, context=None, breaks=()):
+    resets: it answers a hello with a reset, as a receiver does that closes with bytes unread.
+    """
+
+    def __init__(self, acknowledges=False, context=None, breaks=(), resets=False):
         self.acknowledges = acknowledges
         self.context = context
         self.breaks = list(breaks)
+        self.resets = resets
         self.frames = []
         self.batches = []
         self.hellos = 0
@@ -79,6 +84,9 @@ class TcpReceiver:
                     if kind == hep_batch.END:
                         self.batches.append(hep_batch.read_end(body))
                     self.got.notify_all()
+                if self.resets and kind == hep_batch.HELLO:
+                    opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    return
                 if self.acknowledges and kind == hep_batch.HELLO:
                     opened.sendall(hep_batch.message(hep_batch.WELCOME))
                 if kind == hep_batch.END:
@@ -354,6 +362,14 @@ def test_who_must_acknowledge_and_does_not_is_away(sink, receiver):
     made = sink(f"target=tcp:127.0.0.1:{plain.port};acknowledge=yes;timeout=0.2")
     with pytest.raises(RetryLater, match="does not acknowledge batches"):
         made.connect()
+
+
+def test_who_breaks_off_at_a_hello_is_sent_plain_frames(sink, receiver):
+    plain = receiver(resets=True)
+    made = sink(f"target=tcp:127.0.0.1:{plain.port}")
+    made.connect()
+    made.write(records(3))
+    assert plain.wait(3) == [data for data, _ in records(3)]
 
 
 def test_the_next_target_takes_over(sink, receiver):
