@@ -36,6 +36,11 @@ class Budget:
         seen.append((now, frame))
         self.held += size
 
+    def keep_alone(self, seen: Seen, now: float, frame: Frame) -> None:
+        """Keep what may raise an alarm that has no other packet, with room or without."""
+        seen.append((now, frame))
+        self.held += len(frame.payload) + len(frame.raw)
+
     def free(self, seen: Seen) -> None:
         """Let go of all packets of a key."""
         while seen:

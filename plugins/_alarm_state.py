@@ -119,8 +119,15 @@ class Alarm:
         return subject if subject is not None else self._new(key, now)
 
     def find(self, key: str) -> Subject | None:
-        """What is known of *key*, None when it was never counted."""
+        """What is known of *key*, None when it was never counted under its name."""
         return self.subjects.get(key) or self.subjects.get(_short(key))
+
+    def counted(self, key: str) -> Subject | None:
+        """Where *key* is counted or would be: a full table counts all others as one."""
+        subject = self.find(key)
+        if subject is None and self._is_full(_short(key)):
+            return self.subjects.get(OTHER)
+        return subject
 
     def judge(
         self, subject: Subject, now: float, frame: Frame | None = None, description: str = ""
@@ -285,17 +292,20 @@ class Alarm:
         assert definition is not None
         key = _short(key)
         subject = self.subjects.get(key)
-        if (
-            subject is None
-            and len(self.subjects) >= definition.keys
-            and key not in definition.expect
-        ):
+        if subject is None and self._is_full(key):
             self.over_budget += 1
             key = OTHER
             subject = self.subjects.get(key)
         if subject is None:
             subject = self.subjects[key] = Subject(key, Window(definition.window), now)
         return subject
+
+    def _is_full(self, key: str) -> bool:
+        """Whether there is no room for *key*, which is not known."""
+        definition = self.definition
+        if definition is None or key in definition.expect:
+            return False
+        return len(self.subjects) >= definition.keys
 
     def _forget(self, subject: Subject) -> None:
         self.subjects.pop(subject.key, None)

@@ -334,9 +334,10 @@ class AlarmModule(Plugin):
             self.refused["not_a_count"] += 1
             return bool(subject.raised)
         window = subject.window
-        count = window.add(now, amount if amount > 0 or window.sum + amount >= 0 else -window.sum)
+        counted = amount if amount > 0 or window.sum + amount >= 0 else -int(window.sum)
+        count = window.add(now, counted)
         if subject.raised:
-            subject.total += amount
+            subject.total += counted
             return True
         if definition.falls or count < definition.raise_at:
             return False
@@ -372,7 +373,7 @@ class AlarmModule(Plugin):
 
     def alarm_raised(self, packet: Packet, alarm: Alarm, key: str = "") -> bool:
         """Whether the alarm is raised for *key*."""
-        subject = alarm.find(key)
+        subject = alarm.counted(key)
         return subject is not None and bool(subject.raised)
 
     def alarm_clear(self, packet: Packet, alarm: Alarm, key: str = "") -> bool:
@@ -387,7 +388,7 @@ class AlarmModule(Plugin):
     @pseudo_variable("alarm")
     def alarm_value_of(self, packet: Packet, alarm: Alarm, key: str) -> Value:
         """`$alarm(NAME=>key)`: what is counted or measured for a key; null without a value."""
-        subject = alarm.find(key)
+        subject = alarm.counted(key)
         if subject is None:
             return 0 if alarm.definition is not None and alarm.definition.of == COUNT else None
         return _shown(alarm.value(subject, packet.state.now()))
@@ -440,11 +441,14 @@ class AlarmModule(Plugin):
         self, packet: Packet, alarm: Alarm, subject: Subject, now: float, description: str
     ) -> bool:
         frame = _frame_of(packet)
-        if frame is not None and not subject.seen:  # the budget had no room
-            subject.seen.append((now, frame))
-            self.budget.held += len(frame.payload) + len(frame.raw)
+        wanted = alarm.definition is not None and alarm.definition.evidence > 0
+        alone = wanted and frame is not None and not subject.seen  # the budget had no room
+        if alone and frame is not None:
+            self.budget.keep_alone(subject.seen, now, frame)
         change = alarm.judge(subject, now, frame, description)
         if change is None:
+            if alone:
+                self.budget.free(subject.seen)
             return False
         self._changed(packet, change)
         return True

@@ -162,6 +162,16 @@ def test_a_negative_amount_takes_back_but_not_below_nothing(alarms):
     assert run.wait() == ["raised k 3/3"]
 
 
+def test_what_was_not_there_to_be_taken_back_is_no_part_of_the_total(alarms):
+    run = alarms("window=60;raise=3;hold=300")
+    run.count(3)
+    run.wait(70)
+    run.count(2)
+    run.count(-50)
+    run.count(1)
+    assert run.wait(300)[-1] == "cleared k 0 of 4"
+
+
 # Falling, and measured values
 
 
@@ -371,6 +381,35 @@ def test_keys_are_bounded_and_what_comes_then_is_counted_together(alarms):
     assert run.metric("keys", alarm="a") == 3
 
 
+def test_a_key_that_is_one_too_many_can_be_asked_for(alarms):
+    routes = """request_route {
+        alarm_count("a", "$hdr(X-Key)");
+        xlog("$alarm(a=>$hdr(X-Key)) $alarm(a=>never)");
+        if (alarm_raised("a", "$hdr(X-Key)")) xlog("raised");
+        if ($hdr(X-Clear) != $null && !alarm_clear("a", "$hdr(X-Key)")) xlog("others stay");
+    }"""
+    feed = alarms("raise=2;keys=1", routes=routes).runner.feed
+    assert feed(message("X-Key: x")) == ["1 0"]  # nobody was one too many yet
+    assert feed(message("X-Key: y")) == ["1 1"]
+    assert feed(message("X-Key: z", "X-Clear: 1")) == ["2 2", "raised", "others stay"]
+    assert feed(message("X-Key: x", "X-Clear: 1")) == ["2 2", "raised"]
+
+
+def test_phones_that_are_let_in_raise_no_alarm_in_a_full_table(alarms):
+    routes = """request_route {
+        if ($alarm(a=>$hdr(X-Key)) > 0) alarm_count("a", "$hdr(X-Key)", -1);
+    }
+    onreply_route { alarm_count("a", "$hdr(X-Key)"); }"""
+    run = alarms("raise=5;keys=3", routes=routes)
+    for number in range(100):
+        asked = message(f"X-Key: {number}").replace("INVITE sip:b@example.org", "SIP/2.0 401")
+        run.runner.feed(asked.replace(" SIP/2.0\r\n", " Unauthorized\r\n", 1))
+        if number >= 3:
+            run.runner.feed(message(f"X-Key: {number}"))
+    assert run.metric("over_budget_total", alarm="a") > 90
+    assert run.metric("raised_total", alarm="a") == 0
+
+
 def test_keys_that_nothing_is_known_of_any_more_make_room(alarms):
     run = alarms("window=10;raise=3;keys=2")
     run.count(1, "x")
@@ -491,6 +530,19 @@ def test_the_packet_that_raises_is_kept_even_without_room(alarms, tmp_path, monk
     extra = STORE + 'modparam("alarm", "evidence_memory", 0)\n'
     packet = raised(alarms("raise=3", extra, COUNT), 3)
     assert [row[9] for row in rows(packet, "alarm_evidence")] == ["call-2"]
+
+
+def test_without_evidence_no_packet_is_kept(alarms, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = alarms("raise=3;evidence=0", STORE, COUNT)
+    assert rows(raised(run, 3), "alarm_evidence") == []
+    assert run.metric("evidence_bytes") == 0
+
+
+def test_a_packet_there_is_no_room_for_is_let_go_when_it_raises_nothing(alarms):
+    run = alarms("of=mean;raise=3", 'modparam("alarm", "evidence_memory", 0)\n')
+    run.measure(1)
+    assert run.metric("evidence_bytes") == 0
 
 
 def test_a_timer_has_no_packet_for_evidence(alarms, tmp_path, monkeypatch):
