@@ -18,6 +18,7 @@ from homerd.wire.hep import IPV4, IPV6, Frame
 
 # Longer is no frame, however it is written.
 LONGEST_LINE = 1 << 18
+LOG_TYPE = 100
 READ_SIZE = 1 << 16
 LOOK_SECONDS = 0.25
 _FIELDS = re.compile(
@@ -31,9 +32,9 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the options say of packets whose lines do not."""
+    """What the options say of packets; None where they say nothing."""
 
-    type: int
+    type: int | None
     capture_id: int | None
     key: str | None
     node: str | None
@@ -48,15 +49,24 @@ def packet_of(line: bytes, form: str, given: Given) -> Frame:
     if form == "json":
         frame = _from_json(line)
     elif form == "hepipe":
-        frame = _from_fields(line, given)
+        frame = _from_fields(line)
     else:
         frame = _from_log(line, given)
+    return with_given(frame, given)
+
+
+def with_given(frame: Frame, given: Given) -> Frame:
+    """The packet with what the options say of it."""
+    if given.type is not None:
+        frame.payload_type = given.type
     if given.capture_id is not None:
         frame.capture_id = given.capture_id
     if given.key is not None:
         frame.auth_key = given.key
     if given.node is not None:
         frame.extra = {**(frame.extra or {}), "node_name": given.node}
+    if not frame.correlation_id:
+        frame.correlation_id = given.correlation_id
     if not frame.seconds:
         frame.seconds, frame.micros = divmod(int(time.time() * 1_000_000), 1_000_000)
     return frame
@@ -150,7 +160,7 @@ class Lines:
         return self._open() if there.st_size < file.tell() else file
 
 
-def _from_fields(line: bytes, given: Given) -> Frame:
+def _from_fields(line: bytes) -> Frame:
     """seconds;micros;correlation id;source;port;destination;port;payload"""
     found = _FIELDS.fullmatch(line)
     if found is None:
@@ -165,15 +175,14 @@ def _from_fields(line: bytes, given: Given) -> Frame:
         raise Refused(str(error)) from None
     if int(seconds) >= 1 << 32 or int(micros) >= 1 << 32:
         raise Refused(f"no time: {seconds.decode()};{micros.decode()}")
-    frame = _frame(ends[0], ends[1], payload, given.type)
+    frame = _frame(ends[0], ends[1], payload)
     frame.seconds, frame.micros = int(seconds), int(micros)
-    frame.correlation_id = id.decode("utf-8", "surrogateescape") or given.correlation_id
+    frame.correlation_id = id.decode("utf-8", "surrogateescape")
     return frame
 
 
 def _from_log(line: bytes, given: Given) -> Frame:
-    frame = _frame(given.source, given.target, line, given.type)
-    frame.correlation_id = given.correlation_id
+    frame = _frame(given.source, given.target, line)
     if given.find_id is not None:
         found = given.find_id.search(line.decode("utf-8", "surrogateescape"))
         if found is None:
@@ -199,14 +208,12 @@ def _from_json(line: bytes) -> Frame:
     return item
 
 
-def _frame(
-    source: tuple[bytes, int], target: tuple[bytes, int], payload: bytes, type: int
-) -> Frame:
+def _frame(source: tuple[bytes, int], target: tuple[bytes, int], payload: bytes) -> Frame:
     if len(source[0]) != len(target[0]):
         raise Refused("source and destination are of different families")
     if not payload:
         raise Refused("it has no payload")
     frame = Frame(3, IPV4 if len(source[0]) == 4 else IPV6, 17, source[0], target[0])
     frame.src_port, frame.dst_port = source[1], target[1]
-    frame.payload, frame.payload_type = payload, type
+    frame.payload, frame.payload_type = payload, LOG_TYPE
     return frame

@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from homerd.commands._sent_lines import Given, Lines, Refused, end_of, packet_of
+from homerd.commands._sent_lines import Given, Lines, Refused, end_of, packet_of, with_given
 from homerd.core import log
 from homerd.core.inputs import Undecoded, input_size, read_input
 from homerd.errors import ConfigError
@@ -49,11 +49,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         " replay, log: the line is the payload, capture: pcap and all that replay reads (auto:"
         " hepipe or json, line by line)",
     )
-    add("--type", type=_number(255), default=100, metavar="N", help="payload type (100, a log)")
+    add(
+        "--type",
+        type=_number(255),
+        metavar="N",
+        help="payload type (hepipe, log: 100, a log; json, capture: the packet's)",
+    )
     add("--id", type=_number((1 << 32) - 1), metavar="N", help="capture id")
     add("--key", metavar="TEXT", help="authentication key; HOMERD_KEY in the environment as well")
     add("--node", metavar="NAME", help="name of the capturing node")
-    add("--correlation-id", metavar="ID", help="where a line has none")
+    add("--correlation-id", metavar="ID", help="where a line or a packet has none")
     add(
         "--find-id",
         type=_pattern,
@@ -156,15 +161,12 @@ class Sending:
                 self._refuse(path, number, f"no packet: {item.reason}")
                 continue
             try:
-                self._add(item)
+                self._add(with_given(item, self.given))
             except ValueError as error:
                 self._refuse(path, number, str(error))
 
     def _add(self, frame: Frame) -> None:
         options = self.options
-        if options.format == "capture":
-            frame.capture_id = self.given.capture_id or frame.capture_id
-            frame.auth_key = self.given.key or frame.auth_key
         data = hep.encode(frame, options.hep, compress=options.compress)
         self.sink.add((data, frame.correlation_id or ""))
         self.sent += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -127,6 +128,34 @@ def test_a_capture_is_sent(send, server):
                                    payload=b"OPTIONS sip:a SIP/2.0\r\n\r\n")) for n in range(3)]  # fmt: skip
     assert send(b"".join(frames), "--format", "capture")[0] == 0
     assert [packet.micros for packet in server(3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("options", "told"), [
+    ([], (7, "k", "old", "c1", 1)),
+    (["--id", "0"], (0, "k", "old", "c1", 1)),
+    (["--key", "new", "--node", "east"], (7, "new", "east", "c1", 1)),
+    (["--type", "100", "--correlation-id", "x"], (7, "k", "old", "c1", 100)),
+])  # fmt: skip
+@pytest.mark.parametrize("form", ["capture", "json"])
+def test_options_go_before_what_a_packet_says(send, server, form, options, told):
+    frame = hep.Frame(3, 2, 17, b"\1\1\1\1", b"\2\2\2\2", 1, 2, 1700000000, 0, 1,
+                      payload=b"OPTIONS sip:a SIP/2.0\r\n\r\n")  # fmt: skip
+    frame.capture_id, frame.auth_key, frame.correlation_id = 7, "k", "c1"
+    frame.extra = {"node_name": "old"}
+    data = hep.encode(frame)
+    text = data if form == "capture" else json.dumps({"hex": data.hex()})
+    assert send(text, "--format", form, *options)[0] == 0
+    (packet,) = server(1)
+    node = hep.to_dict(packet)["node_name"]
+    seen = packet.capture_id, packet.auth_key, node, packet.correlation_id
+    assert (*seen, packet.payload_type) == told
+
+
+def test_a_packet_of_a_capture_without_a_correlation_id_gets_the_given_one(send, server):
+    frame = hep.Frame(3, 2, 17, b"\1\1\1\1", b"\2\2\2\2", 1, 2, 1700000000, 0, 1,
+                      payload=b"OPTIONS sip:a SIP/2.0\r\n\r\n")  # fmt: skip
+    assert send(hep.encode(frame), "--format", "capture", "--correlation-id", "x")[0] == 0
+    assert server(1)[0].correlation_id == "x"
 
 
 @pytest.mark.parametrize(
