@@ -8,8 +8,9 @@ who may only read is enough.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 from homerd.api import ConfigError
 from homerd_plugins._homer5 import Column
@@ -19,6 +20,19 @@ from homerd_plugins._stores import POSTGRES, SQLITE, Address
 
 Table = Homer5Table | Homer7Table
 Key = tuple[str, Sequence[str], bool]  # part, values of which one must fit, whether as beginnings
+
+
+class Described(NamedTuple):
+    """A table as the database has it.
+
+    columns: the type of each, where that matters.  times, indexed: which of them hold a time, and
+    which an index begins with.
+    """
+
+    name: str
+    columns: Mapping[str, str]
+    times: Container[str]
+    indexed: Container[str]
 
 
 class Reader:
@@ -51,9 +65,14 @@ class Reader:
         """The rows of a question."""
         raise NotImplementedError
 
+    def described(self, name: str = "") -> Iterator[Described]:
+        """The tables there are, or the one of that name."""
+        raise NotImplementedError
+
     def find_tables(self) -> Iterator[Table]:
         """The tables of messages."""
-        raise NotImplementedError
+        for found in self.described():
+            yield from self.homer5_table(*found)
 
     def is_gone(self, error: Exception) -> bool:
         """Whether a table is not there any more."""
@@ -68,6 +87,10 @@ class Reader:
         if len(values) == 1:
             return f"{expression} = {self.mark}", [values[0]]
         return f"{expression} IN ({', '.join([self.mark] * len(values))})", list(values)
+
+    def exact(self, expression: str) -> str:
+        """*expression* such that only equal texts are taken for the same."""
+        return expression
 
     def begins(self, expression: str, start: str) -> tuple[str, list[str]]:
         """The condition that *expression* begins with *start*."""
@@ -87,12 +110,21 @@ class Reader:
     def open(self) -> None:
         """Connect and see which tables there are; raises ConfigError."""
         try:
-            self.connect()
-            self.tables = list(self.find_tables())
-        except self.errors as error:
+            with self.faults():
+                self.connect()
+                self.tables = list(self.find_tables())
+        except ConfigError:
             self.close()
-            raise ConfigError(f"{self.source}: {one_line(error)}") from error
+            raise
         self.tables.sort(key=lambda table: table.until or 1 << 63, reverse=True)
+
+    @contextmanager
+    def faults(self) -> Iterator[None]:
+        """Turn the database's errors into ConfigError, in one line."""
+        try:
+            yield
+        except self.errors as error:
+            raise ConfigError(f"{self.source}: {one_line(error)}") from error
 
     def search(
         self,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from homerd_plugins._homer5 import Column
-from homerd_plugins._reader import Key, Reader, Table
+from homerd_plugins._reader import Described, Key, Reader, Table
 from homerd_plugins._stored import MICROS, Cells, Homer7Table, micros_of
 from homerd_plugins._stores import Address
 
@@ -140,19 +140,24 @@ class PostgresReader(ServerReader):
         ):
             line.shutdown(socket.SHUT_RDWR)
 
-    def find_tables(self) -> Iterator[Table]:
+    def described(self, name: str = "") -> Iterator[Described]:
+        one, values = (" AND c.relname = %s", [name.lower()]) if name else ("", [])
         indexed: dict[str, set[str]] = {}
-        for table, column in self.run(_POSTGRES_INDEXES):
+        for table, column in self.run(_POSTGRES_INDEXES + one, values):
             indexed.setdefault(table, set()).add(column)
         tables: dict[str, dict[str, str]] = {}
-        for table, column, kind in self.run(_POSTGRES_COLUMNS):
+        for table, column, kind in self.run(_POSTGRES_COLUMNS + one, values):
             tables.setdefault(table, {})[column] = kind
-        for name, kinds in tables.items():
-            if _HOMER7_SIP.fullmatch(name) and kinds.get("data_header") == "jsonb":
-                yield Homer7Table(name)
-                continue
+        for table, kinds in tables.items():
             times = {column for column, kind in kinds.items() if kind.startswith("timestamp")}
-            yield from self.homer5_table(name, kinds, times, indexed.get(name, set()))
+            yield Described(table, kinds, times, indexed.get(table, set()))
+
+    def find_tables(self) -> Iterator[Table]:
+        for found in self.described():
+            if _HOMER7_SIP.fullmatch(found.name) and found.columns.get("data_header") == "jsonb":
+                yield Homer7Table(found.name)
+            else:
+                yield from self.homer5_table(*found)
 
     def is_gone(self, error: Exception) -> bool:
         return isinstance(error, self._gone)
@@ -191,16 +196,17 @@ class MysqlReader(ServerReader):
             cursor.execute(statement, values or None)
             return list(cursor.fetchall())
 
-    def find_tables(self) -> Iterator[Table]:
+    def described(self, name: str = "") -> Iterator[Described]:
+        one, values = (" AND table_name = %s", [name]) if name else ("", [])
         indexed: dict[str, set[str]] = {}
-        for table, column in self.run(_MYSQL_INDEXES):
+        for table, column in self.run(_MYSQL_INDEXES + one, values):
             indexed.setdefault(table, set()).add(column)
         tables: dict[str, dict[str, str]] = {}
-        for table, column, kind in self.run(_MYSQL_COLUMNS):
+        for table, column, kind in self.run(_MYSQL_COLUMNS + one, values):
             tables.setdefault(table, {})[column] = kind.lower()
-        for name, kinds in tables.items():
+        for table, kinds in tables.items():
             times = {column for column, kind in kinds.items() if kind in ("timestamp", "datetime")}
-            yield from self.homer5_table(name, kinds, times, indexed.get(name, set()))
+            yield Described(table, kinds, times, indexed.get(table, set()))
 
     def is_gone(self, error: Exception) -> bool:
         return bool(error.args) and error.args[0] == NO_SUCH_TABLE
@@ -211,16 +217,15 @@ class MysqlReader(ServerReader):
     # Most collations take A and a for the same.  The plain comparison finds the index, that of
     # bytes what is meant.
 
+    def exact(self, expression: str) -> str:
+        return f"CONVERT({expression} USING utf8mb4) COLLATE utf8mb4_bin"
+
     def equal(self, expression: str, values: Sequence[str]) -> tuple[str, list[str]]:
         plain, bound = super().equal(expression, values)
-        exact, _ = super().equal(_by_bytes(expression), values)
+        exact, _ = super().equal(self.exact(expression), values)
         return f"{plain} AND {exact}", bound * 2
 
     def begins(self, expression: str, start: str) -> tuple[str, list[str]]:
         plain, bound = super().begins(expression, start)
-        exact, _ = super().begins(_by_bytes(expression), start)
+        exact, _ = super().begins(self.exact(expression), start)
         return f"{plain} AND {exact}", bound * 2
-
-
-def _by_bytes(expression: str) -> str:
-    return f"CONVERT({expression} USING utf8mb4) COLLATE utf8mb4_bin"

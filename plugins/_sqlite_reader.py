@@ -10,11 +10,12 @@ from urllib.parse import quote
 
 from homerd.api import ConfigError
 from homerd_plugins._homer5 import Column
-from homerd_plugins._reader import Reader, Table
+from homerd_plugins._reader import Described, Reader, Table
 from homerd_plugins._stores import Address
 
 BUSY_SECONDS = 5.0
 
+_SQLITE_TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table'"
 _SQLITE_COLUMNS = "SELECT name FROM pragma_table_info(?)"
 _SQLITE_INDEXES = (
     "SELECT c.seqno, c.name FROM pragma_index_list(?) AS i, pragma_index_info(i.name) AS c"
@@ -49,15 +50,19 @@ class SqliteReader(Reader):
         assert self._connection is not None
         return self._connection.execute(statement, values).fetchall()
 
-    def find_tables(self) -> Iterator[Table]:
-        for (name,) in self.run("SELECT name FROM sqlite_schema WHERE type = 'table'"):
-            columns = [column for (column,) in self.run(_SQLITE_COLUMNS, [name])]
+    def described(self, name: str = "") -> Iterator[Described]:
+        one = " AND name = ? COLLATE NOCASE" if name else ""
+        for (table,) in self.run(_SQLITE_TABLES + one, [name] if name else []):
+            columns = {column: "" for (column,) in self.run(_SQLITE_COLUMNS, [table])}
             # The first of an index, or the second behind homerd's bucket, which has no name.
-            indexed = {column for place, column in self.run(_SQLITE_INDEXES, [name]) if place < 2}
-            for table in self.homer5_table(name, columns, columns, indexed):
-                if table.time is not None and not self._is_text(name, table.time):
-                    table.time = None
-                yield table
+            indexed = {column for place, column in self.run(_SQLITE_INDEXES, [table]) if place < 2}
+            yield Described(table, columns, columns, indexed)
+
+    def find_tables(self) -> Iterator[Table]:
+        for table in super().find_tables():
+            if table.time is not None and not self._is_text(table.name, table.time):
+                table.time = None
+            yield table
 
     def _is_text(self, table: str, date: str) -> bool:
         """Whether `date` is text that sorts as time does; Kamailio writes a Julian day."""
