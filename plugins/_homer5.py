@@ -18,10 +18,11 @@ from typing import NamedTuple
 
 from homerd.api import Frame, ModParam, Packet, SipMessage, parse_name_addr, parse_uri
 
-Cell = str | int | bytes | None
+Cell = str | int | float | bytes | None
 Row = tuple[Cell, ...]
 
-INTEGER, TEXT = "INTEGER", "TEXT"
+INTEGER, BIGINT, REAL, TEXT = "INTEGER", "BIGINT", "REAL", "TEXT"
+ALONE, BEHIND_TIME = "alone", "behind time"
 # So many characters of four bytes fit into an index of each store.
 MOST_WIDTH = 512
 
@@ -48,6 +49,8 @@ class Column(NamedTuple):
 
     parameter: what modparam's `…_column` calls it, where that is not its key.
     renamed: its name where the operator gave another one.
+    nullable: whether NULL stays NULL, and is not '' or 0.
+    index: ALONE or BEHIND_TIME, for layouts that say themselves what is looked for.
     """
 
     key: str
@@ -55,6 +58,8 @@ class Column(NamedTuple):
     width: int = 0
     parameter: str = ""
     renamed: str = ""
+    nullable: bool = False
+    index: str = ""
 
     @property
     def name(self) -> str:
@@ -149,9 +154,16 @@ RTP_STAT_HEADERS = (
 REPORT_TABLES = {
     5: ("rtcp_capture", 3),
     32: ("report_capture", 2),
+    **{number: ("report_capture", number) for number in range(33, 39)},
     99: ("report_capture", 4),
     100: ("logs_capture", 5),
 }
+# Kamailio knows none of these as reports: where SIP is in one, it is a message as any other.
+SIP_OR_REPORT = range(33, 39)
+
+# HEP payload types of vq-rtcpxr, alone or in its PUBLISH, and the line in it that names its call.
+_VQ_RTCPXR = (35, 99)
+_CALL_ID_LINE = re.compile(rb"^[ \t]*CallID[ \t]*:([^\r\n]*)", re.I | re.M)
 
 # The tables of Homer 5, with the date or number that rotation puts behind a name.
 _FAMILY = re.compile(
@@ -349,7 +361,7 @@ def report_row(
 ) -> Row:
     """The row of REPORT_COLUMNS.
 
-    correlation_id, data: None for the envelope's id (else the Call-ID) and the whole payload.
+    correlation_id, data: None for told_correlation_id() (else the Call-ID) and the whole payload.
     """
     frame = packet.hep
     if frame.seconds:
@@ -357,7 +369,7 @@ def report_row(
     else:
         micro_ts = packet.seconds * 1_000_000 + packet.micros
     if correlation_id is None:
-        correlation_id = frame.correlation_id or packet.sip.call_id or ""
+        correlation_id = told_correlation_id(frame) or packet.sip.call_id or ""
     return (
         settings.date(micro_ts // 1_000_000),
         micro_ts,
@@ -372,6 +384,14 @@ def report_row(
         node(frame, settings),
         _text_or_bytes(frame.payload) if data is None else storable(data),
     )
+
+
+def told_correlation_id(frame: Frame) -> str:
+    """The envelope's id; without it the call that a voice quality report names itself."""
+    if frame.correlation_id or frame.payload_type not in _VQ_RTCPXR:
+        return frame.correlation_id or ""
+    found = _CALL_ID_LINE.search(frame.payload)
+    return found[1].strip().decode("utf-8", "surrogateescape") if found else ""
 
 
 def node(frame: Frame, settings: Settings) -> str:

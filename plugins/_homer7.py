@@ -15,7 +15,16 @@ from collections.abc import Iterator
 from json.encoder import encode_basestring as quoted_json
 
 from homerd.api import Packet
-from homerd_plugins._homer5 import SIP_COLUMNS, TEXT, Column, Row, Settings, sip_row, storable
+from homerd_plugins._homer5 import (
+    SIP_COLUMNS,
+    TEXT,
+    Column,
+    Row,
+    Settings,
+    sip_row,
+    storable,
+    told_correlation_id,
+)
 
 COLUMNS = (
     Column("sid", TEXT),
@@ -130,11 +139,11 @@ def homer7_report_row(
 ) -> Row:
     """The row of what is no SIP.
 
-    correlation_id, data: None for the envelope's id (else the Call-ID) and the whole payload.
+    correlation_id, data: None for told_correlation_id() (else the Call-ID) and the whole payload.
     """
     frame = packet.hep
     if correlation_id is None:
-        correlation_id = frame.correlation_id or packet.sip.call_id or ""
+        correlation_id = told_correlation_id(frame) or packet.sip.call_id or ""
     correlation_id = storable(correlation_id.partition("\0")[0])
     number = frame.payload_type or 1
     payload = frame.payload.decode("utf-8", "surrogateescape") if data is None else data

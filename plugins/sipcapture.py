@@ -38,6 +38,7 @@ from homerd.api import (
 from homerd_plugins import _capture_raw
 from homerd_plugins._capture_forward import Forwards
 from homerd_plugins._capture_problems import ENTRY_EVENT, MAIN_ROUTE, problems
+from homerd_plugins._capture_reports import is_message, product, store_report
 from homerd_plugins._capture_stores import (
     DEFAULT_MODE,
     REPORT,
@@ -89,10 +90,6 @@ from homerd_plugins._upkeep import Kept, Retention, RetentionSize, family_of
 log = logging.getLogger("homerd.sipcapture")
 
 COMPUTED_TABLES = 1000
-
-# (int)(atof(value) * atoi(factor)): as much of the text as is a number
-_FLOAT = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]{1,4})?)", re.I | re.A)
-_INT = re.compile(r"\s*([+-]?[0-9]{1,18})", re.A)
 
 _COMPRESSED = 0x10  # the chunk of a packed payload; $hep(0x00f) gives it unpacked
 
@@ -162,6 +159,12 @@ class SipCapture(Plugin):
     )
     node_from_chunk = ModParam(
         int, 0, reloadable=True, help="1: the agent's own name (chunk 0x13) in its place"
+    )
+    store_uncorrelated = ModParam(
+        int,
+        0,
+        reloadable=True,
+        help="1: what is stored without the script may name no call; correlation_id is then empty",
     )
     callid_aleg_header = ModParam(
         str,
@@ -449,11 +452,7 @@ class SipCapture(Plugin):
     @script_function
     def float2int(self, packet: Packet, value: TextOrPv, factor: TextOrPv) -> int:
         """Give *value* times *factor* as a whole number in $rc; -1 when that is zero."""
-        number, times = _FLOAT.match(value), _INT.match(factor)
-        product = float(number[1]) * int(times[1]) if number and times else 0.0
-        if not -(1 << 31) <= product < 1 << 31:  # what C's conversion gives on overflow
-            return -(1 << 31)
-        return int(product) or -1
+        return product(value, factor) or -1
 
     @pseudo_variable("hep")
     def hep(self, packet: Packet, kind: int) -> int | str:
@@ -485,25 +484,17 @@ class SipCapture(Plugin):
 
     # What a packet needs
 
-    def _store_report(self, packet: Packet) -> None:
-        """Store what is no SIP without the script; what belongs to no call is only counted."""
+    def _store_report(self, packet: Packet) -> bool:
+        """Store what is no SIP without the script; False leaves SIP to it."""
+        if self.schema != HOMER7 and is_message(packet):
+            return False
         mode = self._modes.get(DEFAULT_MODE)
-        if mode is None:
-            self._refuse("capture_off")
-            return
-        number = packet.frame.payload_type or 0
-        if mode.is_homer7:
-            seven = homer7_report_row(packet, self.settings)
-            if seven[0]:
-                packet.emit(mode.sink, (table_of_type(number), SEVEN, seven))
-            else:
-                self._refuse("no_correlation_id")
-            return
-        if not packet.frame.correlation_id:
-            self._refuse("no_correlation_id")
-            return
-        table, kind = REPORT_TABLES[number]
-        packet.emit(mode.sink, (table, REPORT, report_row(packet, self.settings, kind)))
+        reason = "capture_off"
+        if mode is not None:
+            reason = store_report(packet, mode, self.settings, bool(self.store_uncorrelated))
+        if reason:
+            self._refuse(reason)
+        return True
 
     def _report_kind(self, packet: Packet) -> int:
         """1 for a SIP request, 2 for a reply, else the number its HEP payload type has here."""

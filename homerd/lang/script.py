@@ -21,7 +21,7 @@ from homerd.lang.source import SourceMap, Span
 from homerd.lang.vocabulary import Value, answer_of_none
 
 Run = Callable[[Any], int | End]
-Handler = Callable[[Any], None]
+Handler = Callable[[Any], bool | None]
 
 MAX_WHILE_LOOPS = 100
 MAX_RECURSIVE_LEVEL = 256
@@ -41,7 +41,7 @@ class Entry:
 
     accept_hep: whether HEP is taken at all.
     event: an event route that sees every HEP packet first.
-    handlers: HEP payload type -> what takes the packet in place of the script.
+    handlers: HEP payload type -> what takes the packet in place of the script, unless it returns False.
     envelope: makes the packet that the event route sees.
     http: what answers HTTP requests on the TCP listeners.
     route: in the event's place, a `route[...]`; only what it marks RESUMED goes on.
@@ -209,8 +209,10 @@ class CompiledScript:
                 end = self._see(packet, entry)
                 if end is not None:
                     return end
-            elif frame.payload_type in entry.handlers:
-                entry.handlers[frame.payload_type](packet)
+            elif (
+                frame.payload_type in entry.handlers
+                and entry.handlers[frame.payload_type](packet) is not False
+            ):
                 return HANDLED
         sip = packet.sip
         if sip.is_request:

@@ -106,7 +106,8 @@ class PacketPolicy:
     accept_hep: False refuses every HEP packet (counted as `hep_off`).
     entry_event: an event route that sees each HEP packet first; only its result 1 goes on.
     entry_route: in its place a `route[...]`; what it marks as "hep_resumed" in scratch goes on.
-    handlers: HEP payload type -> what takes such a packet in place of the script.
+    handlers: HEP payload type -> what takes such a packet in place of the script; one that returns
+        False leaves it to the script.
     http: what answers HTTP requests on the TCP listeners; None from it is answered with 500.
         Without one in any module a request gets 404.
     """
@@ -114,7 +115,7 @@ class PacketPolicy:
     accept_hep: bool = True
     entry_event: str = ""
     entry_route: str = ""
-    handlers: dict[int, Callable[[Packet], None]] = field(default_factory=dict)
+    handlers: dict[int, Callable[[Packet], bool | None]] = field(default_factory=dict)
     http: Callable[[HttpRequest], HttpAnswer | None] | None = None
 
 

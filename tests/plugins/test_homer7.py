@@ -178,7 +178,13 @@ def test_data_header_has_the_usual_keys_and_those_with_a_value(node):
     ("payload_type", "table", "proto"),
     [
         (5, "hep_proto_5_default", "rtcp"),
+        (32, "hep_proto_35_default", "32"),
+        (33, "hep_proto_35_default", "33"),
         (34, "hep_proto_35_default", "rtpagent"),
+        (35, "hep_proto_35_default", "rtcpxr"),
+        (36, "hep_proto_35_default", "36"),
+        (37, "hep_proto_35_default", "37"),
+        (38, "hep_proto_35_default", "horaclifix"),
         (99, "hep_proto_35_default", "99"),
         (53, "hep_proto_53_default", "dns"),
         (100, "hep_proto_100_default", "log"),
@@ -192,6 +198,19 @@ def test_what_is_no_sip_has_a_table_of_its_type(node, payload_type, table, proto
 
 def test_what_belongs_to_no_call_is_not_stored(node):
     assert node().feed(frame("{}", 5)) == []
+
+
+def test_what_belongs_to_no_call_is_stored_on_demand_with_an_empty_id(node):
+    one = node(extra='modparam("sipcapture", "store_uncorrelated", 1)\n')
+    ((table, row),) = one.feed(frame("{}", 5))
+    assert (table, row[0]) == ("hep_proto_5_default", "")
+    assert json.loads(row[2])["correlation_id"] == ""
+
+
+def test_a_voice_quality_report_belongs_to_the_call_that_it_names(node):
+    text = sip("PUBLISH") + "VQSessionReport: CallTerm\r\nCallID: c7@host\r\n"
+    ((table, row),) = node().feed(frame(text, 99))
+    assert (table, row[0], row[4]) == ("hep_proto_35_default", "c7@host", text)
 
 
 def test_isup_is_told_by_its_circuit(node):

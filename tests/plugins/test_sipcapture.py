@@ -347,6 +347,12 @@ def test_the_table_of_a_report_has_no_codes(route):
     [
         (5, "rtcp_capture", 3),
         (32, "report_capture", 2),
+        (33, "report_capture", 33),
+        (34, "report_capture", 34),
+        (35, "report_capture", 35),
+        (36, "report_capture", 36),
+        (37, "report_capture", 37),
+        (38, "report_capture", 38),
         (99, "report_capture", 4),
         (100, "logs_capture", 5),
     ],
@@ -364,6 +370,47 @@ def test_a_report_of_no_call_is_counted(route):
     one = route("drop;")
     assert one.feed(hep3("{}", payload_type=5)) == []
     assert one.plugin.refused == {"no_correlation_id": 1}
+
+
+@pytest.mark.parametrize("payload_type", [5, 32, 33, 34, 35, 36, 37, 38, 99, 100])
+def test_a_report_of_no_call_is_stored_on_demand_and_found_by_its_empty_id(route, payload_type):
+    one = route("drop;", 'modparam("sipcapture", "store_uncorrelated", 1)')
+    ((_, _, row),) = one.feed(hep3("{}", payload_type=payload_type))
+    assert (row[2], row[11], one.plugin.refused) == ("", "{}", {})
+
+
+@pytest.mark.parametrize("payload_type", [2, 33, 34, 35, 36, 37, 38])
+def test_sip_in_a_report_is_a_message_as_any_other(route, payload_type):
+    one = route('sip_capture("sip_capture");')
+    frame = hep3(INVITE % "c", payload_type=payload_type, correlation_id="c1")
+    assert one.tables(frame) == ["sip_capture"]
+
+
+@pytest.mark.parametrize("payload_type", [32, 99])
+def test_sip_in_a_report_that_kamailio_knows_is_a_report(route, payload_type):
+    frame = hep3(INVITE % "c", payload_type=payload_type, correlation_id="c1")
+    assert route('sip_capture("sip_capture");').tables(frame) == ["report_capture"]
+
+
+PUBLISH = (
+    "PUBLISH sip:collector@a.example SIP/2.0\r\nCall-ID: publish-1\r\nCSeq: 1 PUBLISH\r\n"
+    "Content-Type: application/vq-rtcpxr\r\n\r\n"
+)
+SESSION_REPORT = "VQSessionReport: CallTerm\r\n%s\r\nLocalID:<sip:alice@a.example>\r\n"
+
+
+@pytest.mark.parametrize(("payload_type", "head"), [(35, ""), (99, ""), (99, PUBLISH)])
+@pytest.mark.parametrize("line", ["CallID:c7@host", "CallID: c7@host ", "callid : c7@host"])
+def test_a_voice_quality_report_names_its_call_itself(route, payload_type, head, line):
+    one = route("drop;")
+    text = head + SESSION_REPORT % line
+    ((_, table, row),) = one.feed(hep3(text, payload_type=payload_type))
+    assert (table, row[2], row[11]) == ("report_capture", "c7@host", text)
+
+
+def test_what_the_envelope_says_goes_before_what_the_report_says(route):
+    frame = hep3(SESSION_REPORT % "CallID: c7", payload_type=35, correlation_id="c1")
+    assert route("drop;").feed(frame)[0][2][2] == "c1"
 
 
 # The hook
