@@ -255,10 +255,7 @@ class SqliteTables(StoreTables):
     def shape(self, table: str) -> list[ArchiveColumn]:
         """The columns of *table*; a cell may be of another kind than its column."""
         rows = self.run("SELECT name, type FROM pragma_table_info(?)", (table,))
-        return [
-            ArchiveColumn(name, type or "", "integer" if "INT" in type.upper() else "text")
-            for name, type in rows
-        ]
+        return [ArchiveColumn(name, type or "", _sqlite_kind(type.upper())) for name, type in rows]
 
     def begin_snapshot(self) -> None:
         """The snapshot begins with the first row that is read."""
@@ -359,7 +356,7 @@ class PostgresTables(StoreTables):
     def selected(self, column: ArchiveColumn) -> str:
         """Times without zone, and all that is neither number nor bytes as text."""
         name = self.quoted(column.name)
-        if column.kind in ("integer", "bytes"):
+        if column.kind in ("integer", "real", "bytes"):
             return name
         if column.type.endswith("with time zone") and column.kind == "time":
             return f"({name} AT TIME ZONE 'UTC')::text"
@@ -470,7 +467,8 @@ class MysqlTables(StoreTables):
     def selected(self, column: ArchiveColumn) -> str:
         """Times and all that is neither number, text nor bytes as text."""
         name = self.quoted(column.name)
-        return name if column.kind in ("integer", "text", "bytes") else f"CAST({name} AS CHAR)"
+        as_is = column.kind in ("integer", "real", "text", "bytes")
+        return name if as_is else f"CAST({name} AS CHAR)"
 
     def streamed(self, query: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
         """Row by row as the server sends them."""
@@ -512,6 +510,7 @@ class MysqlTables(StoreTables):
 _MYSQL_KINDS = {
     **dict.fromkeys(("char", "varchar", "tinytext", "text", "mediumtext", "longtext"), "text"),
     **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint"), "integer"),
+    **dict.fromkeys(("float", "double"), "real"),
     **dict.fromkeys(("tinyblob", "blob", "mediumblob", "longblob"), "bytes"),
     **dict.fromkeys(("binary", "varbinary"), "bytes"),
     **dict.fromkeys(("timestamp", "datetime"), "time"),
@@ -563,6 +562,13 @@ def _renamed(layouts: Sequence[Sequence[Column]]) -> dict[str, str]:
         for column in layout
         if column.renamed
     }
+
+
+def _sqlite_kind(type: str) -> str:
+    """What a declared type is, by SQLite's own rules as far as they tell numbers."""
+    if "INT" in type:
+        return "integer"
+    return "real" if any(each in type for each in ("REAL", "FLOA", "DOUB")) else "text"
 
 
 def _lenient(data: bytes) -> str:

@@ -297,7 +297,7 @@ def _flat_cell(column: Column, cell: Cell) -> str:
     return str(cell).translate(_ESCAPES)
 
 
-def _shown(cell: Cell) -> str | int | None:
+def _shown(cell: Cell) -> str | float | None:
     return cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell
 
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from homerd_plugins import _homer7
-from homerd_plugins._homer5 import INTEGER, Column
+from homerd_plugins._homer5 import ALONE, BEHIND_TIME, BIGINT, INTEGER, REAL, Column
 from homerd_plugins._partitions import LOCK, LOCK_SECONDS, Partitions
 from homerd_plugins._serversink import (
     AWAY,
@@ -30,6 +30,7 @@ from homerd_plugins._serversink import (
     ServerSink,
     Shape,
 )
+from homerd_plugins._upkeep import time_column
 
 if TYPE_CHECKING:
     from homerd_plugins._stores import Address
@@ -50,6 +51,8 @@ TYPES = {
     "smallint": "integer",
     "integer": "integer",
     "bigint": "integer",
+    "real": "real",
+    "double precision": "real",
     "timestamp without time zone": "time",
     "timestamp with time zone": "time",
     "bytea": "bytes",
@@ -59,6 +62,7 @@ TYPES = {
 _PARTIAL = {"pid_user", "auth_user", "callid_aleg"}
 _INDEXED = ("callid", "from_user", "to_user", "ruri_user", "pid_user", "auth_user", "callid_aleg")
 _INTEGERS = {"micro_ts": "bigint", "family": "smallint"}
+_NUMBERS = {INTEGER: "integer", BIGINT: "bigint", REAL: "double precision"}
 
 
 class PostgresSink(ServerSink):
@@ -117,12 +121,15 @@ class PostgresSink(ServerSink):
 
     def columns_of(self, table: str) -> list[ServerColumn]:
         """The columns of *table*."""
+        return self._columns(quoted(table))
+
+    def _columns(self, name: str) -> list[ServerColumn]:
         rows = self.run(
             "SELECT a.attname, format_type(a.atttypid, NULL), a.atttypmod, NOT a.attnotnull,"
             " a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''"
             " FROM pg_attribute a WHERE a.attrelid = to_regclass(%s)"
             " AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''",
-            [quoted(table)],
+            [name],
         )
         return [
             ServerColumn(
@@ -184,6 +191,15 @@ class PostgresSink(ServerSink):
     def kept_tables(self) -> list[str]:
         """Tables, and the partitions of Homer 7."""
         return self.names() + [name for (name,) in self.run(PARTITIONS)]
+
+    def remove(self, table: str, before: str, whole: bool) -> None:
+        """Drop *table*, or delete its rows before a time; others' tables may have capitals."""
+        name = exactly(table)
+        if whole:
+            self.run(f"DROP TABLE IF EXISTS {name}")
+            return
+        time = time_column(self.layouts, (column.name for column in self._columns(name)))
+        self.run(f"DELETE FROM {name} WHERE {exactly(time)} < %s", [before])
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each table and partition, with its indexes."""
@@ -342,7 +358,12 @@ def _connect(address: Address, password: str) -> Any:
 
 def quoted(name: str) -> str:
     """A table or column as SQL without quotes would take it: in small letters."""
-    return '"' + name.lower().replace('"', '""') + '"'
+    return exactly(name.lower())
+
+
+def exactly(name: str) -> str:
+    """A table or column by the name the server has for it."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def ddl(table: str, columns: Sequence[Column]) -> Iterator[str]:
@@ -357,6 +378,14 @@ def ddl(table: str, columns: Sequence[Column]) -> Iterator[str]:
         f"CREATE TABLE IF NOT EXISTS {quoted(table)}"
         f" (id bigserial NOT NULL, {cells}, PRIMARY KEY (id, {names['date']}))"
     )
+    searched = [column for column in columns if column.index]
+    if searched:
+        behind = [names[each.key] for each in searched if each.index == BEHIND_TIME]
+        yield _index(table, "date", f"({', '.join([names['date'], *behind])})")
+        for each in searched:
+            if each.index == ALONE:
+                yield _index(table, each.key, f"({names[each.key]} text_pattern_ops)")
+        return
     # A BRIN of the time is a thousandth of a b-tree and costs next to nothing: rows come in order.
     # Where it is not kept up, the newest rows are all read for a search by time.
     yield _index(table, "date", f"USING brin ({names['date']}) WITH (autosummarize = on)")
@@ -383,12 +412,13 @@ def _type(column: Column) -> str:
         return "timestamp NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')"
     if column.key == "family":
         return "smallint"
-    if column.type == INTEGER:
-        return f"{_INTEGERS.get(column.key, 'integer')} NOT NULL DEFAULT 0"
+    if column.type in _NUMBERS:
+        kind = _INTEGERS.get(column.key) or _NUMBERS[column.type]
+        return kind if column.nullable else f"{kind} NOT NULL DEFAULT 0"
     # A message has whatever length it has.
     is_long = column.key == "msg" or not column.width
     kind = "text" if is_long else f"varchar({column.width})"
-    return f"{kind} NOT NULL DEFAULT ''"
+    return kind if column.nullable else f"{kind} NOT NULL DEFAULT ''"
 
 
 def _wire_type(column: ServerColumn) -> str:

@@ -29,7 +29,7 @@ from homerd.api import (
 )
 from homerd_plugins import _homer7
 from homerd_plugins._archive_stores import StoreTables, time_column
-from homerd_plugins._homer5 import INTEGER, REPORT_COLUMNS, SIP_COLUMNS, TEXT, Column
+from homerd_plugins._homer5 import INTEGER, REAL, REPORT_COLUMNS, SIP_COLUMNS, TEXT, Column
 from homerd_plugins._stores import POSTGRES, SQLITE
 from homerd_plugins._upkeep import date_of
 
@@ -145,7 +145,8 @@ class Refill:
     def _column(self, key: str, column: ArchiveColumn) -> Column:
         if key in self._known:
             return self._known[key]
-        return Column(key, INTEGER if column.kind == "integer" else TEXT, renamed=column.name)
+        kind = {"integer": INTEGER, "real": REAL}.get(column.kind, TEXT)
+        return Column(key, kind, renamed=column.name)
 
 
 class _Target:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from homerd.api import BatchSink, Rejected, RetryLater
 from homerd_plugins._homer5 import Cell, Column, Row, format_of
+from homerd_plugins._upkeep import time_column
 
 log = logging.getLogger("homerd.store")
 
@@ -30,7 +31,7 @@ ANSWER_SECONDS = 60.0
 
 BATCH_DAYS = 7
 
-_FILLERS: dict[str, str | int] = {"text": "", "integer": 0}
+_FILLERS: dict[str, str | int] = {"text": "", "integer": 0, "real": 0}
 
 AWAY, SHAPE, ROWS = "away", "shape", "rows"  # what an error is about
 
@@ -39,8 +40,8 @@ AWAY, SHAPE, ROWS = "away", "shape", "rows"  # what an error is about
 class ServerColumn:
     """A column as the server has it.
 
-    width: most characters, 0 for any number.  kind: "text", "integer", "time", "bytes", "other".
-    of: its type as the server calls it.  charset: of text, where the server has several.
+    width: most characters, 0 for any number.  kind: "text", "integer", "real", "time", "bytes",
+    "other".  of: its type as the server calls it.  charset: of text, where the server has several.
     empty: whether it is '' or 0 in a row that does not name it.  required: whether each row must.
     """
 
@@ -66,10 +67,11 @@ class Shape:
     def __init__(self, layout: Sequence[Column], there: Sequence[ServerColumn]) -> None:
         by_name = {column.name.lower(): column for column in there}
         found = [
-            (index, by_name[column.name.lower()])
+            (index, _narrowed(by_name[column.name.lower()], column))
             for index, column in enumerate(layout)
             if column.name.lower() in by_name
         ]
+        written = {column.name for _, column in found}
         self.layout = layout
         self.kept = tuple(index for index, _ in found)
         self.columns = tuple(column for _, column in found)
@@ -77,7 +79,7 @@ class Shape:
         others = (
             column
             for column in there
-            if column.required and column.kind in _FILLERS and column not in self.columns
+            if column.required and column.kind in _FILLERS and column.name not in written
         )
         self.inserted = (*self.columns, *others)
 
@@ -248,16 +250,13 @@ class ServerSink(BatchSink):
         return self.names()
 
     def remove(self, table: str, before: str, whole: bool) -> None:
-        """Drop *table*, or delete its rows before a time."""
+        """Drop *table*, or delete its rows before a time; the name is one of `kept_tables`."""
         name = self.quoted(table)
         if whole:
             self.run(f"DROP TABLE IF EXISTS {name}")
             return
-        there = {column.name for column in self.columns_of(table)}
-        times = [layout[at].name for layout in self.layouts for at in (0, 1)]
-        column = next((each for each in times if each in there and "date" in each), None)
-        if column is not None:
-            self.run(f"DELETE FROM {name} WHERE {self.quoted(column)} < %s", [before])
+        time = time_column(self.layouts, (column.name for column in self.columns_of(table)))
+        self.run(f"DELETE FROM {name} WHERE {self.quoted(time)} < %s", [before])
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each table and partition, with its indexes."""
@@ -385,6 +384,8 @@ class ServerSink(BatchSink):
     def _fitted_column(self, column: ServerColumn, cells: Sequence[Any]) -> Sequence[Any]:
         if column.kind == "text":
             if None in cells:
+                if column.nullable:
+                    return self._with_nulls(column, cells)
                 cells = ["" if cell is None else cell for cell in cells]
             kinds = set(map(type, cells))
             if kinds != {str}:
@@ -394,12 +395,20 @@ class ServerSink(BatchSink):
             if column.width and max(map(len, cells)) > column.width:
                 self.truncated[column.name] += sum(len(cell) > column.width for cell in cells)
                 cells = [cell[: column.width] for cell in cells]
-        elif column.kind == "integer":
+        elif column.kind in ("integer", "real"):
+            if column.kind == "real" and not set(map(type, cells)) <= _REAL:  # of an archive
+                cells = [_as_real(cell) for cell in cells]
             if None in cells and not column.nullable:
                 cells = [0 if cell is None else cell for cell in cells]
         else:
             cells = self.converted(column, cells)
         return cells
+
+    def _with_nulls(self, column: ServerColumn, cells: Sequence[Any]) -> Sequence[Any]:
+        """Text as the column can hold it, and NULL where there is none."""
+        told = [cell for cell in cells if cell is not None]
+        fitted = iter(self._fitted_column(column, told) if told else ())
+        return [None if cell is None else next(fitted) for cell in cells]
 
     def storable(self, column: ServerColumn, cells: Sequence[str]) -> Sequence[str]:
         """*cells* of text without what the store cannot hold."""
@@ -460,5 +469,23 @@ def _as_text(cell: Cell) -> str:
     return str(cell)
 
 
-def _shown(cell: Cell) -> str | int | None:
+_REAL = {int, float, type(None)}
+
+
+def _as_real(cell: Cell) -> float | None:
+    """The number that a cell of another store is; None for one that is none."""
+    try:
+        return None if cell is None else float(cell)
+    except ValueError:
+        return None
+
+
+def _narrowed(there: ServerColumn, column: Column) -> ServerColumn:
+    """Text that nobody told is '' in Homer 5, whatever the table allows."""
+    if there.kind == "text" and there.nullable and not column.nullable:
+        return replace(there, nullable=False)
+    return there
+
+
+def _shown(cell: Cell) -> str | float | None:
     return cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell

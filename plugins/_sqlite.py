@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from homerd.api import BatchSink, ConfigError, Rejected, RetryLater
-from homerd_plugins._homer5 import Cell, Column, Row, format_of
+from homerd_plugins._homer5 import ALONE, BEHIND_TIME, Cell, Column, Row, format_of
+from homerd_plugins._upkeep import time_column
 
 log = logging.getLogger("homerd.sqlite")
 
@@ -199,12 +200,13 @@ class SqliteSink(BatchSink):
                 connection.execute(f"DROP TABLE IF EXISTS {name}")
                 return
             rows = connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
-            there = {name for (name,) in rows}
-            for column in (layout[0].name for layout in self.layouts):
-                if column in there:
-                    where = f"{_quoted(column)} < ?"
-                    connection.execute(f"DELETE FROM {name} WHERE {where}", (before,))
-                    return
+            date = _quoted(time_column(self.layouts, (column for (column,) in rows)))
+            # Kamailio's driver writes Julian days, and any number is less than any text.
+            connection.execute(
+                f"DELETE FROM {name} WHERE {date} < ?1 AND (typeof({date}) = 'text'"
+                f" OR typeof({date}) = 'real' AND {date} < julianday(?1))",
+                (before,),
+            )
         except sqlite3.Error as error:
             raise RetryLater(f"{self.source}: {error}") from error
 
@@ -443,9 +445,11 @@ def ddl(table: str, columns: Sequence[Column]) -> Iterable[str]:
     cells = ", ".join(f"{_quoted(column.name)} {column.type}" for column in columns)
     yield f"CREATE TABLE {_quoted(table)} (id INTEGER PRIMARY KEY, {cells})"
     yield "ANALYZE sqlite_schema"  # makes sqlite_stat1 where it is missing
-    yield f"CREATE INDEX {_quoted(table + '_date')} ON {_quoted(table)} ({names['date']})"
-    yield _statistics(table, "date", "1000000 1000")
-    for key in INDEXED:
+    searched = [column for column in columns if column.index]
+    times = [names["date"], *(names[each.key] for each in searched if each.index == BEHIND_TIME)]
+    yield f"CREATE INDEX {_quoted(table + '_date')} ON {_quoted(table)} ({', '.join(times)})"
+    yield _statistics(table, "date", f"1000000 1000{' 100' * (len(times) - 1)}")
+    for key in [each.key for each in searched if each.index == ALONE] if searched else INDEXED:
         if key not in names:
             continue
         where = PARTIAL[key].format(**names) if key in PARTIAL and "callid" in names else ""
@@ -470,7 +474,7 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _shown(cell: Cell) -> str | int | None:
+def _shown(cell: Cell) -> str | float | None:
     return cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell
 
 
