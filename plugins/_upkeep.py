@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from homerd.api import ConfigError, RetryLater
+from homerd_plugins._homer5 import Column
 
 log = logging.getLogger("homerd.upkeep")
 
@@ -30,6 +31,7 @@ _DATED = re.compile(r"(.+?)_p?([0-9]{8})(?:_?[0-9]{2}(?:[0-9]{2})?)?", re.A)
 _ITEM = re.compile(r"\s*([A-Za-z0-9_]{1,64})\s*=\s*([0-9]{1,5})\s*", re.A)
 _SIZE = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([KMGTP]?)(?:i?B)?\s*", re.I | re.A)
 _UNITS = " KMGTP"
+_TIMES = ("date", "create_date")  # keys of the column that rows are deleted by
 LEAST_SIZE = 1 << 20
 
 AGE, SIZE = "age", "size"  # why something goes
@@ -175,6 +177,20 @@ def removals(names: Iterable[str], days: Mapping[str, int], now: float) -> Itera
         elif dated[1] < before:
             yield Removal(name, before, whole=True)
     yield from trims
+
+
+def time_column(layouts: Iterable[Iterable[Column]], there: Iterable[str]) -> str:
+    """The column of a row's time among those of a table; ConfigError without one.
+
+    Tables made before the operator gave it a name have the usual one.
+    """
+    by_name = {name.lower(): name for name in there}
+    times = [column for layout in layouts for column in layout if column.key in _TIMES]
+    wanted = [column.name.lower() for column in times] + [column.key for column in times]
+    for name in wanted:
+        if name in by_name:
+            return by_name[name]
+    raise ConfigError(f"there is no column of a row's time, none of {', '.join(sorted({*wanted}))}")
 
 
 def _midnight(now: float) -> datetime:

@@ -12,6 +12,7 @@ import pytest
 from homerd.cli import main
 from homerd_plugins._homer5 import REPORT_COLUMNS, SIP_COLUMNS
 from homerd_plugins._homer7 import COLUMNS, partition_name
+from homerd_plugins._sql import read_all
 from homerd_plugins._stores import Address, sink_for
 from homerd_plugins._upkeep import (
     Kept,
@@ -97,16 +98,31 @@ def test_the_oldest_tables_go_until_the_rest_fits_but_never_those_of_today(limit
 
 
 @pytest.fixture(params=["postgres", "mariadb", "sqlite"])
-def keeper(request, tmp_path):
+def url(request, tmp_path):
     if request.param == "sqlite":
-        url = f"sqlite://{tmp_path}/x.db"
-    else:
-        server = request.getfixturevalue(request.param)
-        url = server.url("postgres" if request.param == "postgres" else "mysql")
-    one = sink_for(Address.of(url), "upkeep", LAYOUTS)
-    one.connect()
-    yield one
-    one.close()
+        return f"sqlite://{tmp_path}/x.db"
+    server = request.getfixturevalue(request.param)
+    return server.url("postgres" if request.param == "postgres" else "mysql")
+
+
+@pytest.fixture
+def opened(url):
+    """A keeper of the store, for layouts."""
+    made = []
+
+    def make(layouts):
+        made.append(sink_for(Address.of(url), "upkeep", layouts))
+        made[-1].connect()
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def keeper(opened):
+    return opened(LAYOUTS)
 
 
 def report(table: str, date: str):
@@ -129,6 +145,46 @@ def test_old_tables_go_and_old_rows_of_tables_without_a_date(keeper):
     assert [str(each) for each in remove_old(keeper, days, NOON)] == expected
     assert "r_20200101" not in keeper.kept_tables()
     assert "r_20231115" in keeper.kept_tables()
+
+
+def test_rows_go_by_the_column_that_the_operator_named(opened, url):
+    columns = [REPORT_COLUMNS[0]._replace(renamed="seen_at"), *REPORT_COLUMNS[1:]]
+    before = opened(LAYOUTS)
+    before.write([report("older", "2023-11-01 00:00:00"), report("older", "2023-11-15 00:00:00")])
+    keeper = opened((SIP_COLUMNS, columns))
+    keeper.write([report("r", "2023-11-01 00:00:00"), report("r", "2023-11-15 00:00:00")])
+    remove_old(keeper, Kept({"r": 5, "older": 5}), NOON)
+    for query in (
+        "SELECT count(*), count(seen_at) FROM r",
+        "SELECT count(*), count(date) FROM older",
+    ):
+        assert [*read_all(Address.of(url), query, 5.0, 1)] == [(1, 1)]
+
+
+def test_names_with_capitals_are_taken_as_they_are(postgres):
+    one = sink_for(Address.of(postgres.url("postgres")), "upkeep", LAYOUTS)
+    one.connect()
+    for name in ('"R_20200101"', "r_20231115"):
+        postgres.rows(f"CREATE TABLE {name} (date timestamp)")
+    postgres.rows('CREATE TABLE "R" ("Date" timestamp)')
+    postgres.rows("INSERT INTO \"R\" VALUES ('2023-11-01'), ('2023-11-15')")
+    remove_old(one, Kept({"r": 5}), NOON)
+    assert sorted(one.names()) == ["R", "r_20231115"]
+    assert postgres.rows('SELECT count(*) FROM "R"') == [(1,)]
+    one.close()
+
+
+def test_days_as_kamailio_writes_them_to_sqlite_are_understood(tmp_path):
+    one = sink_for(Address.of(f"sqlite://{tmp_path}/x.db"), "upkeep", LAYOUTS)
+    one.connect()
+    connection = sqlite3.connect(tmp_path / "x.db")
+    connection.execute("CREATE TABLE c (date DATETIME)")
+    connection.execute("INSERT INTO c VALUES (julianday('2023-11-01')), (julianday('2023-11-15'))")
+    connection.commit()
+    remove_old(one, Kept({"c": 5}), NOON)
+    assert connection.execute("SELECT date(date) FROM c").fetchall() == [("2023-11-15",)]
+    connection.close()
+    one.close()
 
 
 def test_a_store_that_is_too_large_loses_its_oldest_tables(keeper, caplog):
