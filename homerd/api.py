@@ -49,12 +49,13 @@ from homerd.plugin.hookspecs import (
     Worker,
     hookimpl,
 )
-from homerd.wire import hep_batch, qos, rtcp
+from homerd.wire import hep_batch, qos, rtcp, sdp, vqrtcpxr, vqrtcpxr_text
 from homerd.wire.hep import Frame
 from homerd.wire.hep import Framer as HepFramer
 from homerd.wire.hep import chunk as hep_chunk
 from homerd.wire.hep import encode as hep_encode
 from homerd.wire.sip import SipMessage
+from homerd.wire.sipstream import SipFramer
 from homerd.wire.uri import NameAddr, Uri, parse_name_addr, parse_uri
 
 __all__ = [
@@ -100,6 +101,7 @@ __all__ = [
     "RunState",
     "Sample",
     "ScriptFunction",
+    "SipFramer",
     "SipMessage",
     "Statistics",
     "Substitution",
@@ -125,6 +127,9 @@ __all__ = [
     "render_metrics",
     "rtcp",
     "script_function",
+    "sdp",
     "transformation",
     "verify_archive",
+    "vqrtcpxr",
+    "vqrtcpxr_text",
 ]

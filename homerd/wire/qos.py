@@ -39,7 +39,8 @@ class QosRecord(NamedTuple):
     packets, octets, lost: counts; loss, discard: percent.  Times in milliseconds: jitter,
     max_jitter, rtt round trip, one_way, end_system, burst_duration, gap_duration.  burst_loss,
     gap_loss: percent within them.  r: 0 to 120; mos_lq, mos_cq: listening and conversational, 1
-    to 5; each with its source, REPORTED, FROM_R, G107 or HEPLIFY.
+    to 5; each with its source, REPORTED, FROM_R, G107 or HEPLIFY.  highest: sequence number of RTP,
+    with its cycles, as RTCP tells it.
     """
 
     leg: str
@@ -69,6 +70,7 @@ class QosRecord(NamedTuple):
     mos_lq_source: str | None = None
     mos_cq: float | None = None
     mos_cq_source: str | None = None
+    highest: int | None = None
 
     @property
     def mos(self) -> float | None:
@@ -208,6 +210,7 @@ def _rtcp(told: rtcpjson.Report, clock: int) -> list[QosRecord]:
             RECEIVED,
             ssrc=block.source_ssrc,
             lost=block.packets_lost,
+            highest=block.highest_seq_no,
             loss=None if share is None else share * 100 / 256,
             jitter=None if block.ia_jitter is None or not clock else block.ia_jitter * 1000 / clock,
             mos_lq=told.mos,
@@ -383,6 +386,11 @@ def _horaclifix(found: dict[str, Any]) -> Report:
         )
         records.append(_rated(record))
     return Report(HORACLIFIX, tuple(records), _text(found, "CALL_ID"), faults=tuple(faults))
+
+
+def rated(record: QosRecord) -> QosRecord:
+    """*record* with R and MOS as its loss, delay and codec give them, where it tells none."""
+    return _rated(record)
 
 
 def _count(found: dict[str, Any], name: str, faults: list[Fault]) -> int | None:
