@@ -59,6 +59,8 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
         yield f"listens   {item['listen']}{at}"
         if waiting := item.get("waiting"):
             yield from _block("  waiting for a turn", waiting)
+        if answers := item.get("answers"):
+            yield from _block("  answers", answers)
     for line in status["notices"]:
         yield f"notice    {line}"
     yield ""

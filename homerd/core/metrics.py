@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from homerd.core.collector_sockets import TcpCollector, UdpCollector
 from homerd.core.ledger import ledger
 from homerd.core.raw import LiveSource
 from homerd.core.tcp import TcpSource
@@ -88,6 +89,7 @@ def _source(source: Source) -> dict[str, Any]:
             "kernel_drops": source.kernel_drops,
             "errors": source.errors,
             **waiting,
+            **_answers(source),
         }
     if isinstance(source, LiveSource):
         return {
@@ -108,8 +110,15 @@ def _source(source: Source) -> dict[str, Any]:
             "accepted": source.accepted,
             "closed": dict(source.closed),
             "http": dict(source.http),
+            **_answers(source),
         }
     return {"listen": source.name}
+
+
+def _answers(source: Source) -> dict[str, Any]:
+    if isinstance(source, UdpCollector | TcpCollector):
+        return {"answers": dict(source.answers)}
+    return {}
 
 
 def _sink(sink: BatchSink) -> dict[str, Any]:

@@ -31,7 +31,8 @@ RTP_REPORT_SECONDS = 20
 class Listen:
     """One socket to open.
 
-    scheme: "udp", "tcp", "tls", "ws" or "wss".  host: an address, a name, an interface, "*" for
+    scheme: "udp", "tcp", "tls", "ws" or "wss", "collector_udp", "collector_tcp" or "collector_tls"
+    for SIP that is answered.  host: an address, a name, an interface, "*" for
     every address.
     text: as the operator wrote it.
     """
@@ -42,7 +43,9 @@ class Listen:
     text: str
 
 
-OVER_TLS = frozenset({"tls", "wss"})
+OVER_TLS = frozenset({"tls", "wss", "collector_tls"})
+COLLECTOR = "collector"
+COLLECTOR_PORTS = {"collector_udp": 5060, "collector_tcp": 5060, "collector_tls": 5061}
 TLS_VERSIONS = {
     "1.0": ssl.TLSVersion.TLSv1,
     "1.1": ssl.TLSVersion.TLSv1_1,
@@ -82,6 +85,7 @@ class Settings:
     how many bytes of each store may wait there, 0 for none.
     metrics: where /metrics and /healthz are served over HTTP; None: nowhere.
     rtp_reports: how often captured RTP is reported, in seconds; 0: it is not looked at.
+    collector_stores: reports that a collector takes go to the stores, not through the script.
     plugin_error_budget: errors of one module in a minute after which it is left out, 0 for never.
     plugin_block_seconds: after so long a module that keeps the loop waiting is interrupted, 0 for
     never.
@@ -106,6 +110,7 @@ class Settings:
     spool_dir: str = ""
     spool_limit: int = SPOOL_LIMIT
     rtp_reports: int = 0
+    collector_stores: bool = False
     plugin_error_budget: int = 100
     plugin_block_seconds: float = 2.0
 
@@ -171,7 +176,7 @@ def parse(globals: Iterable[Global]) -> tuple[Settings, list[tuple[Global, str]]
 def parse_listen(value: str, port: int = DEFAULT_PORT, *, no_tcp: bool = False) -> list[Listen]:
     """The sockets that `listen = value` asks for; ValueError says what is wrong.
 
-    Without a scheme both udp and tcp are meant, without a port *port*.
+    Without a scheme both udp and tcp are meant, without a port *port*; a collector's is SIP's own.
     """
     # sock { sock } [ "advertise" addr ] [ "name" STRING ]
     value = _AFTER_SOCKETS.split(value, maxsplit=1)[0]
@@ -181,9 +186,16 @@ def parse_listen(value: str, port: int = DEFAULT_PORT, *, no_tcp: bool = False) 
     found: list[Listen] = []
     for word in words:
         scheme, rest = _scheme(word)
-        hosts, number = _host_and_port(word, rest, port)
-        schemes = (scheme,) if scheme else ("udp",) if no_tcp else ("udp", "tcp")
-        found += [Listen(each, host, number, word) for host in hosts for each in schemes]
+        hosts, number = _host_and_port(word, rest, 0 if scheme.startswith(COLLECTOR) else port)
+        schemes: tuple[str, ...] = (scheme,)
+        if scheme in ("", COLLECTOR):
+            prefix = f"{scheme}_" if scheme else ""
+            schemes = (f"{prefix}udp",) if no_tcp else (f"{prefix}udp", f"{prefix}tcp")
+        found += [
+            Listen(each, host, number or COLLECTOR_PORTS[each], word)
+            for host in hosts
+            for each in schemes
+        ]
     return found
 
 
@@ -199,6 +211,8 @@ _SCHEMES = {
     "wss": "wss",
     "hep_ws": "ws",
     "hep_wss": "wss",
+    COLLECTOR: COLLECTOR,
+    **{name: name for name in COLLECTOR_PORTS},
     "*": "",
 }
 _NOT_SPOKEN = ("sctp", "bin")
@@ -297,6 +311,13 @@ def _interval(value: str | int) -> int:
     return seconds
 
 
+def _collector_mode(value: str | int) -> bool:
+    """`forward`: reports go through the script; `store`: to the stores."""
+    if value not in ("forward", "store"):
+        raise ValueError(f'expected forward or store, got "{value}"')
+    return value == "store"
+
+
 def _opensips_level(value: str | int) -> int:
     """OpenSIPS numbers its levels without 0: -1 error, 1 warning, 2 notice, 3 info, 4 debug."""
     number = _number(value)
@@ -353,6 +374,7 @@ _FIELDS: dict[str, tuple[str, Callable[[str | int], int | float | str | Listen |
     "spool_dir": ("spool_dir", str),
     "spool_limit": ("spool_limit", _bytes),
     "rtp_reports": ("rtp_reports", _interval),
+    "collector_mode": ("collector_stores", _collector_mode),
     **dict.fromkeys(("user", "uid"), ("user", str)),
     **dict.fromkeys(("group", "gid"), ("group", str)),
     "plugin_error_budget": ("plugin_error_budget", _from(0)),

@@ -302,12 +302,16 @@ class TcpSource:
                 opened.close()
                 continue
             opened.setblocking(False)
-            connection = Connection(self, opened, address)
+            connection = self.connection(opened, address)
             self.accepted += 1
             self.connections.add(connection)
             if self._loop is not None:
                 self._loop.add_reader(opened, connection.read)
         return True
+
+    def connection(self, opened: socket.socket, address: Address) -> Connection:
+        """What speaks with who has connected."""
+        return Connection(self, opened, address)
 
     def answer(self, request: HttpRequest) -> tuple[HttpAnswer, str]:
         """What a module answers, and how it is counted."""

@@ -60,6 +60,7 @@ _OF_SOURCE = (
     ("accepted", "homerd_listen_accepted_total", "", "Connections accepted."),
     ("closed", "homerd_listen_closed_total", "reason", "Connections closed."),
     ("http", "homerd_listen_http_total", "result", "HTTP requests."),
+    ("answers", "homerd_listen_answers_total", "status", "SIP requests a collector answered."),
 )
 _OF_PLUGIN = (
     ("errors", "homerd_plugin_errors_total", "what", "Faults of a module, by what failed."),

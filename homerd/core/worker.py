@@ -11,11 +11,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homerd.core import metrics, privileges, source, telemetry
 from homerd.core.agents import Agent, Agents
+from homerd.core.collector import Collector
+from homerd.core.collector_sockets import TcpCollector, UdpCollector
 from homerd.core.containment import TIMER, Containment
 from homerd.core.control import ControlSocket
 from homerd.core.endpoint import Endpoint, health
@@ -27,7 +30,7 @@ from homerd.core.params import Change, ParamsInUse, tell_outline
 from homerd.core.program import entry_of
 from homerd.core.raw import open_capture
 from homerd.core.reload import Reloads
-from homerd.core.settings import OVER_TLS, Listen
+from homerd.core.settings import COLLECTOR_PORTS, OVER_TLS, Listen
 from homerd.core.sink import BatchSink
 from homerd.core.source import Source
 from homerd.core.spool import default_folder, left_behind
@@ -105,6 +108,7 @@ class Worker:
         self.engine.tell(self._state.statistics)
         self.engine.after = self._note
         self.engine.intake = Intake(self.engine, self.sinks)
+        self.collector = Collector(self.engine, program.settings.collector_stores)
         self.containment = Containment(self)
         self._media = MediaTable(program.settings.rtp_reports)
         self.engine.fault = self.containment.fault
@@ -238,6 +242,7 @@ class Worker:
         program.script.entry = entry_of(program.registry, self.containment.failed)
         self.program = program
         self.engine.swap(program.script)
+        self.collector.stores = program.settings.collector_stores
         if self.sources:
             self._admit(program.settings.agents)
         self._debug = self._least if program.settings.debug is None else program.settings.debug
@@ -315,12 +320,15 @@ class Worker:
                 if item.scheme in OVER_TLS and certificates is None:
                     certificates = Certificates(settings.tls)
                 for family, address in source.addresses(item):
-                    if item.scheme == "udp":
-                        opened: Source = UdpSource(
+                    collects = item.scheme in COLLECTOR_PORTS
+                    if item.scheme in ("udp", "collector_udp"):
+                        udp = partial(UdpCollector, self.collector) if collects else UdpSource
+                        opened: Source = udp(
                             item, family, address, self.engine, settings.receive_buffer
                         )
                     else:
-                        opened = TcpSource(
+                        tcp = partial(TcpCollector, self.collector) if collects else TcpSource
+                        opened = tcp(
                             item,
                             family,
                             address,

@@ -33,6 +33,7 @@ _VALUE = re.compile(
     re.VERBOSE,
 )
 _ADDRESS = re.compile(r"(IP|PORT|SSRC)[=:](\S*)", re.IGNORECASE)
+_CALL_ID = re.compile(rb"(?:\A|[\r\n])[ \t]*CallID(?![A-Za-z0-9-])[ \t]*[:=]?([^\r\n]*)", re.I)
 
 
 class Address(NamedTuple):
@@ -200,6 +201,13 @@ _UNKNOWN_127 = {"rlq", "rcq", "extri", "extro", "moslq", "moscq", "sl", "nl", "r
 def is_report(data: bytes) -> bool:
     """Whether *data* begins as a report does."""
     return data.lstrip()[:2].upper() == b"VQ"
+
+
+def named_call(data: bytes) -> str:
+    """The Call-ID in a report; "" without one, or with two that differ.  Reads nothing else."""
+    found = {each.strip() for each in _CALL_ID.findall(data)}
+    found.discard(b"")
+    return found.pop().decode("utf-8", "surrogateescape") if len(found) == 1 else ""
 
 
 def decode(data: bytes) -> Report:
