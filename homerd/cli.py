@@ -38,6 +38,7 @@ COMMANDS = {
     "show": "prints one stored call's messages whole",
     "flow": "draws the ladder of one stored call",
     "export": "writes stored calls to a capture file or as text",
+    "qos": "lists calls of bad quality, shows one call's quality over time",
     "send": "lines of a log, of hepipe or of JSON, or a capture, to a HEP server",
     "archive": "tables into files that outlive their store, and back into any store",
     "retention": "drops tables beyond what the script keeps; the daemon does so each hour",

@@ -54,7 +54,16 @@ MAY_IMPORT = {
         "homerd.core.sink",
         "homerd.core.table",
     ],
-    "homerd.commands": ["homerd", "dpkt", "tqdm", "yaml", "pygls", "lsprotocol"],
+    "homerd.commands": [
+        "homerd",
+        "dpkt",
+        "tqdm",
+        "yaml",
+        "pygls",
+        "lsprotocol",
+        "matplotlib",
+        "plotext",
+    ],
     "homerd.manual": ["homerd", "yaml"],
     "homerd.cli": ["homerd"],
     "homerd.testing": ["homerd"],
@@ -76,6 +85,8 @@ DRIVERS = [
     "sqlglot",
     "re2",
     "regex",
+    "matplotlib",
+    "plotext",
 ]
 
 

@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from homerd.commands._message import EPOCH
 from homerd.commands._shown import known_text
-from homerd.commands._stored import Call, Reader, Stores
+from homerd.commands._stored import Call, Stores
 from homerd.commands.check import DEFAULT_SCRIPT
 from homerd.errors import ConfigError
 
 _AGO = re.compile(r"([0-9]{1,9})(s|m|h|d|w)")
+_IN_FILES = "stores in files alone, which are not searched"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -72,7 +74,7 @@ def call_of(options: argparse.Namespace) -> Call:
 @contextmanager
 def opened(options: argparse.Namespace) -> Iterator[Stores]:
     """The stores the options name; ConfigError in one line when there is nothing to read."""
-    stores = Stores(_readers(options))
+    stores = Stores(readers_of(options, "sipcapture", _IN_FILES))
     with ExitStack() as closing:
         for reader in stores.readers:
             closing.callback(reader.close)
@@ -80,24 +82,24 @@ def opened(options: argparse.Namespace) -> Iterator[Stores]:
         yield stores
 
 
-def _readers(options: argparse.Namespace) -> list[Reader]:
+def readers_of(options: argparse.Namespace, module: str, without: str) -> list[Any]:
+    """What reads the databases that the options name, as *module* gives it.
+
+    without: what is wrong with a script that names none.  Raises ConfigError.
+    """
     if options.db:
         from homerd.plugin.registry import from_entry_point  # --db does without the language
 
-        plugin = from_entry_point("sipcapture")
         url = options.db if "://" in options.db else f"sqlite://{options.db}"
-        return list(plugin.stored(url))
+        return list(from_entry_point(module).stored(url))
     from homerd.core.program import load
 
-    plugin = load(options.file, defines=options.define).registry.plugin("sipcapture")
+    plugin = load(options.file, defines=options.define).registry.plugin(module)
     if plugin is None:
-        raise ConfigError(f"{options.file}: loads no sipcapture: --db PATH names the database")
+        raise ConfigError(f"{options.file}: loads no {module}: --db PATH names the database")
     readers = list(plugin.stored())
     if not readers:
-        raise ConfigError(
-            f"{options.file}: stores in files alone, which are not searched:"
-            " --db PATH names a database"
-        )
+        raise ConfigError(f"{options.file}: {without}: --db PATH names a database")
     return readers
 
 
