@@ -439,7 +439,8 @@ def _rated(
         cq, cq_source = emodel.mos(conversing), FROM_R
     if lq is None and cq is None and r is not None:
         lq, lq_source = emodel.mos(r), FROM_R
-    if record.codec is not None and record.loss is not None:
+    unrated = r is None or lq is None or cq is None
+    if unrated and record.codec is not None and record.loss is not None:
         loss = min(100.0, record.loss + (record.discard or 0))
         reckoned = emodel.r_factor(record.codec, loss, concealed=concealed)
         if reckoned is not None:
@@ -452,14 +453,12 @@ def _rated(
                     cq, cq_source = emodel.mos(reckoned), G107
             if r is None:
                 r, r_source = max(0.0, reckoned), G107
-    return record._replace(
-        r=r,
-        r_source=r_source,
-        mos_lq=lq,
-        mos_lq_source=lq_source,
-        mos_cq=cq,
-        mos_cq_source=cq_source,
-    )
+    # Hot path: _replace() would take 4 µs, this takes 1.
+    rated = (r, r_source, lq, lq_source, cq, cq_source)
+    return QosRecord._make((*record[:_R], *rated, *record[_AFTER:]))
+
+
+_R, _AFTER = QosRecord._fields.index("r"), QosRecord._fields.index("mos_cq_source") + 1
 
 
 def _one_way(record: QosRecord) -> float | None:
