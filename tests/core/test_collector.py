@@ -16,7 +16,10 @@ from homerd.core.engine import Peer
 from homerd.core.program import load
 from homerd.core.settings import parse_listen
 from homerd.core.worker import Worker
+from homerd.wire import hep
 from homerd.wire.sip import SipMessage
+
+MODULES = Path(__file__).parent / "modules"
 
 SEEN = 'request_route { keep("$rm $si:$sp $Ri:$Rp $proto $hdr(Call-ID)"); }'
 REPORT = "VQSessionReport: CallTerm\r\nCallID: call-1\r\nLocalMetrics:\r\nQualityEst: MOSLQ=4.1\r\n"
@@ -231,6 +234,47 @@ def test_a_script_without_a_route_for_requests_takes_no_report(listener_for):
     listener = listener_for("collector_udp", script='onreply_route { keep("$ci"); }')
     assert Phone(listener).ask(sip()).status == 503
     assert listener.worker.engine.refused == {"no_route": 1}
+
+
+def test_a_capture_plan_for_a_collector_sees_the_reports():
+    plan = """#!CAPTAGENT
+    debug=1
+    capture[pcap] { clog("NOTICE", "captured"); drop; }
+    capture[collector] {
+        if (parse_sip() && sip_check("method", "PUBLISH")) {
+            clog("NOTICE", "published");
+            send_reply("200", "OK");
+        }
+        drop;
+    }
+    """
+    said = []
+    worker = Worker(
+        load(Path("plan.cfg"), text=plan), log=lambda level, text: said.append(text.strip())
+    )
+    answer = worker.collector.take(sip(), ("127.0.0.1", 40000), Sender())
+    assert (answer.status, said) == (200, ["published"])
+
+
+def test_reports_for_the_stores_are_of_type_99_and_name_their_call(worker_for):
+    worker = worker_for("collector_mode=store\n" + SEEN)
+    seen = []
+    worker.engine.copy_to(lambda data, peer: seen.append(hep.decode(data)))
+    assert worker.collector.take(sip(), ("127.0.0.1", 40000), Sender()).status == 200
+    (frame,) = seen
+    assert (frame.payload_type, frame.correlation_id, frame.payload) == (99, "call-1", sip())
+    assert (frame.src_ip, frame.src_port, frame.dst_port) == ("127.0.0.1", 40000, 5060)
+
+
+def test_a_reload_changes_where_reports_go(worker_for):
+    worker = worker_for(SEEN)
+    assert not worker.collector.stores
+    head = "\n".join(
+        f'loadmodule "{name}"' for name in worker.program.registry.names if name != "core"
+    )
+    text = f'mpath "{MODULES}"\n{head}\ncollector_mode=store\n{SEEN}'
+    worker.swap(load(Path("homer.cfg"), text=text), [])
+    assert worker.collector.stores
 
 
 def test_agents_by_network_may_publish_and_others_are_not_answered(listener_for):

@@ -40,6 +40,18 @@ def test_without_listen_both_protocols_are_served_on_the_hep_port():
         ('udp:1.1.1.1:1 name "edge"', [("udp", "1.1.1.1", 1)]),
         ("udp : 1.1.1.1 :7 tcp:[::1]:8", [("udp", "1.1.1.1", 7), ("tcp", "::1", 8)]),
         ("udp:(1.1.1.1, 2.2.2.2):7", [("udp", "1.1.1.1", 7), ("udp", "2.2.2.2", 7)]),
+        (
+            "collector:10.0.0.1:5070",
+            [("collector_udp", "10.0.0.1", 5070), ("collector_tcp", "10.0.0.1", 5070)],
+        ),
+        (
+            "collector:10.0.0.1",
+            [("collector_udp", "10.0.0.1", 5060), ("collector_tcp", "10.0.0.1", 5060)],
+        ),
+        ("collector:*:5060", [("collector_udp", "*", 5060), ("collector_tcp", "*", 5060)]),
+        ("collector_udp:[::1]", [("collector_udp", "::1", 5060)]),
+        ("collector_tcp:10.0.0.1:5062", [("collector_tcp", "10.0.0.1", 5062)]),
+        ("collector_tls:10.0.0.1", [("collector_tls", "10.0.0.1", 5061)]),
     ],
 )
 def test_listen_values(text, sockets):
@@ -67,6 +79,32 @@ def test_a_listen_value_that_cannot_be_is_told(text, message):
 def test_disable_tcp_drops_only_what_nobody_asked_for():
     found, _ = parse(listen="127.0.0.1:9060 tcp:127.0.0.1:9061", disable_tcp="yes")
     assert [(item.scheme, item.port) for item in found.listen] == [("udp", 9060), ("tcp", 9061)]
+
+
+def test_disable_tcp_leaves_a_collector_udp_alone_and_port_is_not_its():
+    found, problems = parse(listen="collector:127.0.0.1", disable_tcp="yes", port=9999)
+    assert problems == []
+    assert [(item.scheme, item.port) for item in found.listen] == [("collector_udp", 5060)]
+
+
+@pytest.mark.parametrize(("value", "stores"), [("forward", False), ("store", True)])
+def test_a_collectors_reports_go_through_the_script_or_to_the_stores(value, stores):
+    found, problems = parse(collector_mode=value)
+    assert (found.collector_stores, problems) == (stores, [])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"collector_mode": "both"}, 'expected forward or store, got "both"'),
+        ({"listen": "collector_tls:127.0.0.1"}, "TLS needs tls_certificate"),
+        ({"listen": "colector:127.0.0.1:5060"}, 'did you mean "collector"?'),
+        ({"listen": "collector:127.0.0.1:0"}, "expected a port from 1 to 65535"),
+    ],
+)
+def test_what_is_wrong_with_a_collector_is_told(values, message):
+    _, (problem,) = parse(**values)
+    assert message in problem
 
 
 def test_the_same_socket_twice_is_opened_once():
