@@ -7,6 +7,7 @@ holds is NULL, a text that is too long is cut, and both are counted by column.
 from __future__ import annotations
 
 from collections import Counter
+from math import isfinite
 from operator import itemgetter
 
 from homerd.api import Frame, Packet, qos
@@ -146,35 +147,34 @@ class QosRows:
             micro_ts = frame.seconds * 1_000_000 + frame.micros
         else:
             micro_ts = packet.seconds * 1_000_000 + packet.micros
+        # Hot path: 7 µs a report and 3 a record, of which a call for each text would be two.
         text = self.text
+        call_id, correlation_id, kind = tie.call_id, frame.correlation_id, report.kind
         head = (
             self.settings.date(micro_ts // 1_000_000),
             micro_ts,
-            text(tie.call_id, "call_id"),
+            call_id and text(call_id, "call_id"),
             tie.by,
-            text(frame.correlation_id or None, "correlation_id"),
+            text(correlation_id, "correlation_id") if correlation_id else None,
             frame.src_ip,
             frame.src_port,
             frame.dst_ip,
             frame.dst_port,
             node(frame, self.settings),
             trunk,
-            text(user_agent or None, "user_agent"),
+            text(user_agent, "user_agent") if user_agent else None,
             report.form,
-            text(report.kind, "kind"),
-            text(report.alert, "alert"),
-            text(report.severity, "severity"),
+            kind and text(kind, "kind"),
+            report.alert and text(report.alert, "alert"),
+            report.severity and text(report.severity, "severity"),
         )
         if not records:
             return [(*head, *_NOTHING)]
         return [head + self._figures(record) for record in records]
 
-    def text(self, value: str | None, column: str) -> str | None:
+    def text(self, value: str, column: str) -> str:
         """*value* as the column can hold it."""
-        if value is None:
-            return None
         width = _WIDTHS[column]
-        # Hot path: what is right already is seen by three looks at it, 0.15 µs.
         if len(value) <= width and value.isascii() and "\0" not in value:
             return value
         if len(value) > width:
@@ -182,16 +182,15 @@ class QosRows:
         return storable(value[:width])
 
     def _figures(self, record: qos.QosRecord) -> Row:
-        # Hot path: as in `text`; a row of numbers that all fit is looked through in 1 µs.
         cells: Row = _cells(record)
         for count in _counts(cells):
             if count is not None and not (count.__class__ is int and -_MOST <= count <= _MOST):
                 return self._mended(record)
-        for figure in _figures(cells):
-            if figure is not None and not -_MOST <= figure <= _MOST:
-                return self._mended(record)
+        # Hot path: a sum shows whether one of them is none that a column holds; one by one is 1 µs.
+        if not isfinite(sum(filter(None, _figures(cells)))):
+            return self._mended(record)
         codec = record.codec
-        if codec is not None and codec is not (mended := self.text(codec, "codec")):
+        if codec and (mended := self.text(codec, "codec")) is not codec:
             cells = (*cells[:_CODEC], mended, *cells[_CODEC + 1 :])
         return (*cells, record.mos, record.mos_source)
 
@@ -203,7 +202,7 @@ class QosRows:
             if column.type != TEXT and value is not None:
                 fits = -_MOST <= value <= _MOST
                 if not fits:
-                    self.mended[column.name, RANGE] += 1
+                    self.mended[column.key, RANGE] += 1
                 value = None if not fits else int(value) if column.type == BIGINT else value
             kept[field] = value
         return self._figures(record._replace(**kept))

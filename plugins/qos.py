@@ -205,7 +205,7 @@ class Qos(Plugin):
             return False
         rows = self.rows
         if trunk:
-            trunk = rows.text(trunk, "trunk") or ""
+            trunk = rows.text(trunk, "trunk")
         kept = False
         if self._store is not None:
             for row in rows.of(packet, told, trunk, self._user_agent(packet, told)):
