@@ -1,5 +1,6 @@
 """Everything a plugin may import; re-exports only."""
 
+from homerd.core import calls
 from homerd.core.archive import Archive, ArchiveColumn, ArchiveEntry, ArchiveError, ArchiveHead
 from homerd.core.archive import found as archived_files
 from homerd.core.archive import reading as reading_archive
@@ -114,6 +115,7 @@ __all__ = [
     "Worker",
     "Writable",
     "archived_files",
+    "calls",
     "compile_posix",
     "hep_batch",
     "hep_chunk",

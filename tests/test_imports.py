@@ -51,6 +51,7 @@ MAY_IMPORT = {
         "homerd.lang",
         "homerd.plugin",
         "homerd.core.archive",
+        "homerd.core.calls",
         "homerd.core.sink",
         "homerd.core.table",
     ],

@@ -4,41 +4,35 @@ SDP says where media will flow; RTCP from or to there becomes the JSON that agen
 type 5), with the Call-ID as its correlation id.  RTP is measured only when asked for: a report
 (payload type 34) each interval, and one when the stream ends.
 
-Time is that of the capture.  At most MAX_ADDRESSES and MAX_STREAMS are remembered, some 30 MB; what
-goes beyond is counted in `counts`, by NOTES.
+Time is that of the capture.  At most MAX_STREAMS are measured; what goes beyond is counted in
+`counts`, by NOTES.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from json import JSONEncoder
-from typing import Any, NamedTuple
+from typing import Any
 
+from homerd.core import calls
+from homerd.core.calls import Calls
 from homerd.errors import DecodeError
-from homerd.wire import emodel, rtcp, rtp, sdp
+from homerd.wire import emodel, rtcp, rtp
 from homerd.wire.frame import IPV4, IPV6, Frame, address_text
 from homerd.wire.ip import Datagram
 from homerd.wire.rtp import Header, Reception
 from homerd.wire.sdp import Codec
-from homerd.wire.sip import SipMessage
 
 REASONS = (*rtcp.REASONS, "rtcp_no_report", *rtp.REASONS)
-NOTES = ("media_no_call_id", "media_forgotten", "rtcp_no_call", "rtp_no_call", "rtp_streams")
+NOTES = (*calls.NOTES, "rtcp_no_call", "rtp_no_call", "rtp_streams")
 
 RTCP_JSON, RTP_REPORT = 5, 34  # payload types of HEP
-MAX_ADDRESSES = 65_536
 MAX_STREAMS = 16_384
 
-_LIFETIME = 4 * 3600  # of what SDP told, unless it is told again
-_TAIL = 60  # after BYE: the last reports are on their way
 _SILENCE = 10  # after which a stream has ended
 _SWEEP = 2
-_MAX_OF_CALL = 64
-_REFUSED = (b"3", b"4", b"5", b"6")
 
 _text = JSONEncoder(separators=(",", ":")).encode
-
-_Address = tuple[bytes, int]
 
 
 class MediaTable:
@@ -50,24 +44,15 @@ class MediaTable:
 
     def __init__(self, report_seconds: int = 0) -> None:
         self.report_seconds = report_seconds
-        self.counts: Counter[str] = Counter()
-        self._calls: dict[str, _Call] = {}  # the one told longest ago first
-        self._ended: dict[str, _Call] = {}  # the one that ended first
-        self._places: dict[_Address, _Place] = {}
+        self._calls = Calls()
+        self.counts: Counter[str] = self._calls.counts
         self._streams: dict[tuple[Any, ...], _Stream] = {}
         self._late: list[Frame] = []
         self._swept = 0
 
     def learn(self, frame: Frame) -> None:
         """A SIP message: with SDP it tells where media will flow, else whether a call ends."""
-        payload = frame.payload
-        at = sdp.find(payload)
-        if at >= 0:
-            self._learn(frame, payload, at)
-        elif payload.startswith(b"BYE "):
-            self._end(payload, frame.seconds, answered=True)
-        elif payload.startswith(b"SIP/2.0 ") and payload[8:9] in _REFUSED and b"INVITE" in payload:
-            self._end(payload, frame.seconds, answered=False)
+        self._calls.learn(frame, frame.seconds, frame.seconds)
 
     def take(self, packet: Datagram) -> Frame | None:
         """What is to be said of a datagram of version 2; None when nothing is.
@@ -99,80 +84,20 @@ class MediaTable:
             self._late.append(stream.report("FINAL"))
         self._streams.clear()
 
-    def _learn(self, frame: Frame, payload: bytes, at: int) -> None:
-        message = SipMessage(payload)
-        call_id = message.call_id
-        if not call_id:
-            self.counts["media_no_call_id"] += 1
-            return
-        self._ended.pop(call_id, None)
-        call = self._calls.pop(call_id, None) or _Call(call_id)
-        self._calls[call_id] = call
-        call.until = frame.seconds + _LIFETIME
-        call.answered = call.answered or (message.is_reply and 200 <= (message.status or 0) < 300)
-        for media in sdp.media(payload[at:]):
-            rtp_at, rtcp_at = (media.address, media.port), (media.rtcp_address, media.rtcp_port)
-            self._put(rtp_at, call, media.codecs)
-            self._put(rtcp_at, call, media.codecs)
-            if media.address != frame.src and _is_private(media.address):
-                # Behind NAT, media come from where the message came from, as far as anybody knows.
-                self._put((frame.src, media.port), call, media.codecs, sure=False)
-                self._put((frame.src, media.rtcp_port), call, media.codecs, sure=False)
-        while len(self._places) > MAX_ADDRESSES:
-            self.counts["media_forgotten"] += 1
-            self._forget(next(iter(self._calls.values())))
-
-    def _put(
-        self, where: _Address, call: _Call, codecs: dict[int, Codec], *, sure: bool = True
-    ) -> None:
-        """The newest wins, but no guess over what SDP said."""
-        known = self._places.get(where)
-        if known is not None and known.sure and not sure:
-            return
-        if known is None or known.call is not call:
-            if len(call.places) >= _MAX_OF_CALL:
-                self.counts["media_forgotten"] += 1
-                return
-            call.places.append(where)
-        self._places[where] = _Place(call, codecs, sure)
-
-    def _end(self, payload: bytes, seconds: int, *, answered: bool) -> None:
-        """The call is over, which a refusal says only of one that nobody has answered."""
-        message = SipMessage(payload)
-        call = self._calls.get(message.call_id or "")
-        if call is None or call.call_id in self._ended:
-            return
-        if answered or (not call.answered and message.cseq_method == "INVITE"):
-            call.until = seconds + _TAIL
-            self._ended[call.call_id] = call
-
     def _sweep(self, seconds: int) -> None:
         self._swept = seconds
-        for calls in (self._ended, self._calls):
-            while calls:
-                call = next(iter(calls.values()))
-                if call.until > seconds:
-                    break
-                self._forget(call)
+        self._calls.expire(seconds)
         silent = [key for key, each in self._streams.items() if each.last + _SILENCE <= seconds]
         for key in silent:
             self._late.append(self._streams.pop(key).report("FINAL"))
-
-    def _forget(self, call: _Call) -> None:
-        self._calls.pop(call.call_id, None)
-        self._ended.pop(call.call_id, None)
-        for where in call.places:
-            place = self._places.get(where)
-            if place is not None and place.call is call:
-                del self._places[where]
 
     def _take_rtcp(self, packet: Datagram) -> Frame:
         told = rtcp.as_json(rtcp.decode(packet.payload))
         if not told:
             raise DecodeError("rtcp_no_report")
-        places = self._places
-        place = places.get((packet.src, packet.src_port)) or places.get(
-            (packet.dst, packet.dst_port)
+        place_at, seconds = self._calls.place, packet.seconds
+        place = place_at(packet.src, packet.src_port, seconds) or place_at(
+            packet.dst, packet.dst_port, seconds
         )
         call_id = None
         if place is None:
@@ -188,9 +113,8 @@ class MediaTable:
         key = (packet.src, packet.src_port, packet.dst, packet.dst_port, header.ssrc)
         stream = self._streams.get(key)
         if stream is None:
-            places = self._places
-            sender = places.get((packet.src, packet.src_port))
-            receiver = places.get((packet.dst, packet.dst_port))
+            sender = self._calls.place(packet.src, packet.src_port, packet.seconds)
+            receiver = self._calls.place(packet.dst, packet.dst_port, packet.seconds)
             place = sender or receiver
             if place is None:
                 self.counts["rtp_no_call"] += 1
@@ -205,26 +129,6 @@ class MediaTable:
         if packet.seconds < stream.due(self.report_seconds):
             return None
         return stream.report("PERIODIC")
-
-
-class _Call:
-    """until: second of the capture when it is forgotten."""
-
-    __slots__ = ("answered", "call_id", "places", "until")
-
-    def __init__(self, call_id: str) -> None:
-        self.call_id = call_id
-        self.places: list[_Address] = []
-        self.until = 0
-        self.answered = False
-
-
-class _Place(NamedTuple):
-    """sure: SDP named this very address."""
-
-    call: _Call
-    codecs: dict[int, Codec]
-    sure: bool
 
 
 class _Stream:
@@ -347,18 +251,4 @@ def _frame(packet: Datagram, kind: int, call_id: str | None, told: dict[str, Any
         kind,
         correlation_id=call_id,
         payload=_text(told).encode(),
-    )
-
-
-def _is_private(address: bytes) -> bool:
-    """RFC 1918, 6598 and 4193: what means nothing outside its own network."""
-    first = address[0]
-    if len(address) == 16:
-        return first & 0xFE == 0xFC
-    second = address[1]
-    return (
-        first == 10
-        or (first == 172 and 16 <= second < 32)
-        or (first == 192 and second == 168)
-        or (first == 100 and 64 <= second < 128)
     )

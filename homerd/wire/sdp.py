@@ -2,11 +2,14 @@
 
 Only what leads from a media packet back to its call is read: connection, media and RTCP addresses,
 and the codecs behind payload types.  Never raises; a line that cannot be read is as if it were not
-there.  At most MAX_MEDIA media lines are read.  Sources: RFC 4566, 3605 (a=rtcp), 5761 (rtcp-mux).
+there.  At most MAX_MEDIA media lines are read.  Sources: RFC 4566, 3605 (a=rtcp), 5576 (a=ssrc),
+5761 (rtcp-mux).
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
@@ -14,10 +17,12 @@ from typing import NamedTuple
 MAX_MEDIA = 32
 MAX_PAIRS = 16  # ports that one media line may ask for: `m=audio 4000/2`
 MAX_CODECS = 64
+MAX_SSRCS = 64
 
 _LONGEST = 64  # an address or a codec that is remembered
 _BEGIN = b"v=0"
 _NOWHERE = {b"\0" * 4, b"\0" * 16}
+_SSRC = re.compile(rb"\na=ssrc:([0-9]{1,10})(?![0-9])")
 
 
 class Codec(NamedTuple):
@@ -30,7 +35,8 @@ class Codec(NamedTuple):
 class Media(NamedTuple):
     """One pair of ports: RTP is expected at (address, port), RTCP at (rtcp_address, rtcp_port).
 
-    Addresses are packed.  mux: RTCP may come to the port of RTP as well.
+    Addresses are packed.  mux: RTCP may come to the port of RTP as well.  line: which media line
+    it is of, 0 for the first.  formats: payload types in the order of that line, as written.
     """
 
     address: bytes
@@ -39,14 +45,26 @@ class Media(NamedTuple):
     rtcp_port: int
     mux: bool
     codecs: dict[int, Codec]
+    line: int = 0
+    formats: Sequence[bytes] = ()
 
 
 class _Line:
     """A media line as it is being read."""
 
-    __slots__ = ("address", "codecs", "mux", "pairs", "port", "rtcp_address", "rtcp_port")
+    __slots__ = (
+        "address",
+        "codecs",
+        "formats",
+        "mux",
+        "pairs",
+        "port",
+        "rtcp_address",
+        "rtcp_port",
+    )
 
-    def __init__(self, port: int, pairs: int, address: bytes) -> None:
+    def __init__(self, port: int, pairs: int, address: bytes, formats: list[bytes]) -> None:
+        self.formats = formats
         self.port = port
         self.pairs = pairs
         self.address = address
@@ -87,22 +105,30 @@ def media(body: bytes) -> list[Media]:
         elif key == b"--" or (begun and raw.startswith(_BEGIN)):
             break  # the next part of a body of several
         begun = True
-    return [each for one in found for each in _pairs(one)]
+    return [each for number, one in enumerate(found) for each in _pairs(one, number)]
 
 
-def _pairs(line: _Line) -> list[Media]:
+def ssrcs(body: bytes) -> list[int]:
+    """What sources *body* names (RFC 5576, `a=ssrc:<ssrc> …`), each once, MAX_SSRCS at most."""
+    if b"\na=ssrc:" not in body:
+        return []
+    found = dict.fromkeys(_SSRC.findall(body))
+    return [number for text in [*found][:MAX_SSRCS] if (number := int(text)) < 1 << 32]
+
+
+def _pairs(line: _Line, which: int) -> list[Media]:
     if not line.port or not line.address or line.address in _NOWHERE:
         return []
-    rtcp_address = line.rtcp_address or line.address
+    address, port, mux, codecs = line.address, line.port, line.mux, line.codecs
+    rtcp_address, rtcp_port = line.rtcp_address or address, line.rtcp_port or port + 1
     told = []
-    for number in range(line.pairs):
-        port = line.port + 2 * number
-        rtcp_port = line.rtcp_port + 2 * number if line.rtcp_port else port + 1
+    for _ in range(line.pairs):
+        told.append(
+            Media(address, port, rtcp_address, rtcp_port & 0xFFFF, mux, codecs, which, line.formats)
+        )
+        port, rtcp_port = port + 2, rtcp_port + 2
         if port > 65535:
             break
-        told.append(
-            Media(line.address, port, rtcp_address, rtcp_port & 0xFFFF, line.mux, line.codecs)
-        )
     return told
 
 
@@ -110,7 +136,8 @@ def _media_line(value: bytes, connection: bytes) -> _Line:
     """m=<media> <port>["/"<pairs>] <proto> <fmt> …"""
     words = value.split()
     port, _, pairs = words[1].partition(b"/") if len(words) > 1 else (b"", b"", b"")
-    return _Line(_number(port, 65535), min(_number(pairs, 65535) or 1, MAX_PAIRS), connection)
+    many = min(_number(pairs, 65535) or 1, MAX_PAIRS)
+    return _Line(_number(port, 65535), many, connection, words[3:])
 
 
 def _attribute(line: _Line, value: bytes) -> None:

@@ -8,7 +8,7 @@ from struct import pack
 
 import pytest
 
-from homerd.core import media
+from homerd.core import calls, media
 from homerd.core.dissect import NOTES, REASONS, Dissector
 from homerd.core.media import MediaTable
 from homerd.errors import DecodeError
@@ -151,11 +151,11 @@ def test_a_call_without_an_end_is_forgotten_after_four_hours():
 
 
 def test_more_addresses_than_there_is_room_for_push_out_the_oldest_call(monkeypatch):
-    monkeypatch.setattr(media, "MAX_ADDRESSES", 4)
-    calls = [
+    monkeypatch.setattr(calls, "MAX_ADDRESSES", 4)
+    invites = [
         sip("INVITE sip:b@x SIP/2.0", sdp(ALICE, 40000 + 2 * n), call_id=f"c{n}") for n in range(3)
     ]
-    table = learnt(*calls)
+    table = learnt(*invites)
     found = [call_of(table, (ALICE, 40001 + 2 * n), (BOB, 9)) for n in range(3)]
     assert found == [None, "c1", "c2"]
     assert table.counts["media_forgotten"] == 1

@@ -72,6 +72,27 @@ def test_payload_types_have_the_names_and_clocks_of_the_line_they_stand_under():
     assert (audio.mux, video.mux) == (True, False)
 
 
+def test_a_line_says_which_it_is_and_what_it_prefers():
+    body = SESSION + b"m=video 0 x 31\r\nm=audio 6/2 RTP/AVP 8 0 101\r\n"
+    assert [(each.line, each.port, [*each.formats]) for each in sdp.media(body)] == [
+        (1, 6, [b"8", b"0", b"101"]),
+        (1, 8, [b"8", b"0", b"101"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (b"", []),
+        (b"a=ssrc:7 cname:x\r\na=ssrc:7 msid:x\r\na=ssrc:4294967295\r\n", [7, 4294967295]),
+        (b"a=ssrc:4294967296 x\r\na=ssrc: 7\r\na=ssrc:-7\r\na=ssrc-group:FID 8 9\r\n", []),
+        (b"".join(b"a=ssrc:%d x\n" % n for n in range(100)), [*range(sdp.MAX_SSRCS)]),
+    ],
+)
+def test_sources_are_told_wherever_media_flow(lines, found):
+    assert sdp.ssrcs(HEAD + b"c=IN IP4 0.0.0.0\r\nm=audio 9 RTP/AVP 0\r\n" + lines) == found
+
+
 def test_a_body_is_found_behind_the_head_and_in_one_part_of_several():
     assert sdp.find(b"INVITE sip:a SIP/2.0\r\n\r\nv=0\r\n") == 24
     assert sdp.find(b"\r\n\r\n--b\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n") == 42
