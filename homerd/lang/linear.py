@@ -19,6 +19,8 @@ from typing import Any
 
 SECONDS = 0.02  # that one search may take, where the engine is not linear by itself
 _MEMORY = 8 << 20  # bytes RE2 may use for one pattern
+_NUMBERS = range(10)
+_ABSENT = [(-1, -1)] * 10
 _SAME = frozenset("wWsSbB")
 _CLASS = re.compile(r"\[:[a-z]+:\]")
 
@@ -43,10 +45,12 @@ class Engine:
 class _Linear(Engine):
     def __init__(self, compiled: Any) -> None:  # re2 has no types
         self._search = compiled.search
+        # Asking for it at each match costs as much as a group.
+        self._groups = compiled.groups
 
     def groups(self, data: bytes, at_line_start: bool) -> list[tuple[int, int]] | None:
         found = self._search(data)
-        return None if found is None else _ranges(found, found.re.groups)
+        return None if found is None else _ranges(found, self._groups)
 
 
 class _Timed(Engine):
@@ -90,8 +94,8 @@ def engine(pattern: str, *, ignore_case: bool, newline: bool) -> Engine:
 
 
 def _ranges(found: Any, groups: int) -> list[tuple[int, int]]:  # a match of either library
-    spans = [found.span(number) for number in range(min(groups, 9) + 1)]
-    return spans + [(-1, -1)] * (10 - len(spans))
+    spans = [*map(found.span, _NUMBERS[: groups + 1])]
+    return spans + _ABSENT[len(spans) :]
 
 
 def _written(
