@@ -11,33 +11,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from homerd.api import ConfigError
-from homerd_plugins._homer5 import INTEGER, TEXT, Column
+from homerd_plugins._homer5 import BIGINT, INTEGER, REAL, TEXT, Column
+from homerd_plugins._qos_rows import QOS_COLUMNS
 from homerd_plugins._reader import Key, Reader, reader_of
 from homerd_plugins._stored import Cells, Homer5Table, text
 from homerd_plugins._stores import Address, store_of_url, without_password
 
-REAL = "REAL"
-_INTEGERS = (
-    "micro_ts", "source_port", "destination_port", "ssrc", "clock", "packets", "octets", "lost",
-)  # fmt: skip
-_TEXTS = (
-    "call_id", "tied_by", "correlation_id", "source_ip", "destination_ip", "node", "trunk",
-    "user_agent", "form", "kind", "alert", "severity", "leg", "direction", "codec", "r_source",
-    "mos_lq_source", "mos_cq_source", "mos_source",
-)  # fmt: skip
-_REALS = (
-    "loss", "discard", "jitter", "max_jitter", "rtt", "one_way", "end_system", "burst_loss",
-    "burst_duration", "gap_loss", "gap_duration", "signal_level", "noise_level", "r", "mos_lq",
-    "mos_cq", "mos",
-)  # fmt: skip
-QOS_COLUMNS = (
-    Column("date", TEXT),
-    *(Column(name, INTEGER) for name in _INTEGERS),
-    *(Column(name, TEXT) for name in _TEXTS),
-    *(Column(name, REAL) for name in _REALS),
-)
-
 READ = tuple(column for column in QOS_COLUMNS if column.key != "date")
+_TEXTS = frozenset(column.key for column in QOS_COLUMNS if column.type == TEXT)
+_WHOLE = (INTEGER, BIGINT)
 # What a whole call is shown with: the worst of its reports.
 WORST = {"mos": "MIN", "loss": "MAX", "jitter": "MAX", "rtt": "MAX"}
 # What one report of a call may tell and another not.
@@ -136,7 +118,7 @@ class QosReader:
             f"SELECT {', '.join(parts)}, COUNT(*) OVER ({call}) AS reports, {place} AS place"
             f" FROM {self._name}{where}"
         )
-        names = ", ".join(self._reader.quoted(column.key) for column in READ)
+        names = ", ".join(_of_call_named(column.key) for column in READ)
         order = self._worst_first(limits, named=True)
         statement = (
             f"SELECT {names}, reports FROM ({inner}) AS calls WHERE place = 1"
@@ -196,15 +178,15 @@ class QosReader:
             expression = f"{worst}({expression}) OVER ({call})"
         elif column.key in _SAID:
             expression = f"COALESCE(NULLIF({expression}, ''), MAX({expression}) OVER ({call}))"
-        return f"{expression} AS {self._reader.quoted(column.key)}"
+        return f"{expression} AS {_of_call_named(column.key)}"
 
     def _worst_first(self, limits: Sequence[Limit], *, named: bool = False) -> str:
         """By the first of *limits*, else by MOS; what does not tell it comes last.
 
-        named: of a question whose columns have their own names.
+        named: of calls, see _of_call.
         """
         key = limits[0][0] if limits else "mos"
-        of = self._reader.quoted if named else self._part
+        of = _of_call_named if named else self._part
         way = "ASC" if WORST[key] == "MIN" else "DESC"
         return f"{of(key)} IS NULL, {of(key)} {way}, {of('micro_ts')} DESC"
 
@@ -249,6 +231,8 @@ class QosReader:
     ) -> list[Cells]:
         where, values = self._where(keys, (), since, until)
         order = self._reader.order(self._table, has_keys=True)
+        if self._table.id:  # records of one report have one time
+            order += f", {self._reader.quoted(self._table.id)} DESC"
         statement = f"SELECT {self._all} FROM {self._name}{where} ORDER BY {order} LIMIT {limit}"
         return [_cells(row, READ) for row in self._run(statement, values)]
 
@@ -286,6 +270,11 @@ def _group() -> Iterator[Column]:
 _GROUP = tuple(_group())
 
 
+def _of_call_named(key: str) -> str:
+    # Were it the column's own name, MariaDB would take it for that in the window's order.
+    return f"call_{key}"
+
+
 def _cells(row: Sequence[Any], columns: Iterable[Column]) -> Cells:
     return {column.key: _cell(cell, column.type) for cell, column in zip(row, columns, strict=True)}
 
@@ -295,7 +284,7 @@ def _cell(cell: object, kind: str) -> str | int | float | None:
         return None
     if kind == TEXT:
         return text(cell)
-    if kind == INTEGER and isinstance(cell, int):
+    if kind in _WHOLE and isinstance(cell, int):
         return cell
     try:
         found = float(text(cell))
@@ -303,4 +292,4 @@ def _cell(cell: object, kind: str) -> str | int | float | None:
         return None
     if not math.isfinite(found):
         return None
-    return int(found) if kind == INTEGER else found
+    return int(found) if kind in _WHOLE else found

@@ -433,6 +433,20 @@ def running(kind: type[DatabaseServer], durable: bool = False) -> Iterator[Any]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def database_on(server: PostgresServer | MariaDbServer, name: str) -> str:
+    """An empty database of the test user's on a server; gives its address."""
+    is_postgres = isinstance(server, PostgresServer)
+    connection = server.root()
+    for statement in (
+        f"DROP DATABASE IF EXISTS {name}",
+        f"CREATE DATABASE {name}{f' OWNER {USER}' if is_postgres else ''}",
+        *([] if is_postgres else [f"GRANT ALL ON {name}.* TO '{USER}'@'%'"]),
+    ):
+        connection.cursor().execute(statement)
+    connection.close()
+    return server.url("postgres" if is_postgres else "mysql", database=name)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """PostgreSQL for the session; what tests leave in it is theirs to clear."""

@@ -31,7 +31,7 @@ _TERMINAL = ("blue", "red", "green", "magenta", "yellow", "cyan", "white", "gray
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _LETTERS = "x+o*#@%&"  # where there are no colours
 _BOX = str.maketrans("┌┐└┘├┤┬┴┼─│", "+++++++++-|")
-_HALF_A_POINT = timedelta(seconds=30)  # before and after a report that is alone
+_SHORTEST = timedelta(seconds=20)  # of an axis
 _DAY = 86400
 # Between times of an axis, in seconds.
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, _DAY)
@@ -109,14 +109,16 @@ class Plot:
 
     @property
     def span(self) -> tuple[datetime, datetime]:
-        """From the first report that is drawn to the last."""
+        """From the first report that is drawn to the last, and longer if that is too short."""
         times = [
             time
             for stream in self.streams
             for panel in self.panels
             for time, _ in stream.points(panel.part)
         ]
-        return min(times), max(times)
+        first, last = min(times), max(times)
+        more = max((_SHORTEST - (last - first)) / 2, timedelta())
+        return first - more, last + more
 
 
 def _shown(stream: Stream) -> bool:
@@ -156,8 +158,6 @@ def text_plot(plot: Plot, width: int, *, colours: bool, can_show: Callable[[str]
     width = max(NARROWEST, min(width, WIDEST))
     can_draw = can_show("▚─│")
     first, last = plot.span
-    if first == last:
-        first, last = first - _HALF_A_POINT, last + _HALF_A_POINT
     seconds = (last - first).total_seconds()
     ticks = _moments(first, seconds, width // 20)
     labels = [f"{first + timedelta(seconds=tick):{_clock(seconds)}}" for tick in ticks]
@@ -278,9 +278,7 @@ def _draw(figure: Figure, plot: Plot) -> None:
         else:
             axis.set_ylim(0, max(axis.get_ylim()[1], 1))
     first, last = plot.span
-    margin = max((last - first) * 0.02, timedelta(seconds=1))
-    if first == last:
-        margin = _HALF_A_POINT
+    margin = (last - first) * 0.02
     axes[-1].set_xlim(first - margin, last + margin)
     seconds = (last - first).total_seconds()
     axes[-1].xaxis.set_major_locator(AutoDateLocator(tz=UTC, maxticks=9))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import USER, free_port
+from servers import database_on, free_port
 
 from homerd.cli import main
 from homerd.core.inputs import item_of, read_input
@@ -91,26 +91,12 @@ class Site:
         worker.stop()
 
 
-def made(server: Any, name: str) -> str:
-    """An empty database of the test user's on a server; gives its address."""
-    is_postgres = server.package == "postgresql"
-    connection = server.root()
-    for statement in (
-        f"DROP DATABASE IF EXISTS {name}",
-        f"CREATE DATABASE {name}{f' OWNER {USER}' if is_postgres else ''}",
-        *([] if is_postgres else [f"GRANT ALL ON {name}.* TO '{USER}'@'%'"]),
-    ):
-        connection.cursor().execute(statement)
-    connection.close()
-    return server.url("postgres" if is_postgres else "mysql", database=name)
-
-
 def address_in(request: Any, kind: str, folder: Path, name: str) -> str:
     """An empty database of a kind; gives its address."""
     if kind == "sqlite":
         return f"sqlite://{folder / 'x.db'}"
     server = SERVERS["mysql" if kind == "mariadb" else "postgres"]
-    return made(request.getfixturevalue(server), name)
+    return database_on(request.getfixturevalue(server), name)
 
 
 @pytest.fixture(scope="module", params=STORES)
