@@ -74,8 +74,9 @@ _NUMBERS = {INTEGER: "int", BIGINT: "bigint", REAL: "double"}
 # information_schema's spelling of '' and 0: MariaDB's, MySQL's.
 _EMPTY_DEFAULTS = ("''", "", "0", "'0'")
 
-# Cells and rows are parted by these while a whole statement is escaped at once.
-_CELL, _ROW = "\x1f", "\x1e"
+# Cells and rows are parted by these while a whole statement is escaped at once; NULL is the third.
+_CELL, _ROW, _NULL = "\x1f", "\x1e", "\x1d"
+_QUOTED_NULL = f"'{_NULL}'".encode()
 
 
 class MysqlSink(ServerSink):
@@ -219,14 +220,20 @@ class MysqlSink(ServerSink):
             self._literals = literals
 
     def _insert(self, head: bytes, template: str, rows: list[tuple[Any, ...]]) -> None:
-        text = "".join([template % row for row in rows])
+        told, nulls = rows, 0
+        if self._has_nulls:
+            nulls = sum(row.count(None) for row in rows)
+            told = [tuple([_NULL if cell is None else cell for cell in row]) for row in rows]
+        text = "".join([template % row for row in told])
         cells = template.count(_CELL)
         is_parted = text.count(_CELL) == cells * len(rows) and text.count(_ROW) == len(rows)
-        if is_parted and not self._has_nulls:
+        if is_parted and (not nulls or text.count(_NULL) == nulls):
             # Hot path: the statement is escaped as a whole, 1 µs a row, where cell by cell is 20.
             values = escaped(text.encode("utf-8", "surrogateescape"))
             values = values.replace(_CELL.encode(), b"','").replace(_ROW.encode(), b"'),('")
             values = b"'" + values[:-3]
+            if nulls:
+                values = values.replace(_QUOTED_NULL, b"NULL")
         else:
             values = b"),(".join(b",".join(map(_literal, row)) for row in rows) + b")"
         if len(head) + len(values) <= self._statement_bytes:
