@@ -42,7 +42,7 @@ from homerd_plugins._hep_profile import Profile
 SIP = 1  # HEP payload type
 
 _ERROR, _NOTICE, _DEBUG = -1, 1, 3
-_NO_SIP = "no SIP is sent, so that phones must not wait for an answer"
+_NO_SIP = "a script sends no SIP; listen=collector:ADDRESS:PORT answers phones by itself"
 _NO_KEYS = "TLS is not decrypted"
 _NO_DIAMETER = "Diameter is not read"
 
