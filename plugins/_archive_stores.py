@@ -382,14 +382,16 @@ class PostgresTables(StoreTables):
             )
 
     def lock_and_drop(self, table: str, mark: Mark) -> bool:
-        """In one transaction."""
+        """In one transaction, in which others may read."""
+        from homerd_plugins import _postgres
+
         name = self.quoted(table)
         self.run("BEGIN")
         try:
-            self.run(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
+            self.run(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE")
             same = self._is_marked(table, mark)
             if same:
-                self.run(f"DROP TABLE {name}")
+                _postgres.drop(self.run, name)
             self.run("COMMIT")
         except self.errors:
             with contextlib.suppress(*self.errors):

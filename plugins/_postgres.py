@@ -12,13 +12,14 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from homerd_plugins import _homer7
 from homerd_plugins._homer5 import ALONE, BEHIND_TIME, BIGINT, INTEGER, REAL, Column
-from homerd_plugins._partitions import LOCK, LOCK_SECONDS, Partitions
+from homerd_plugins._partitions import LOCK, LOCK_SECONDS, Partitions, Run
 from homerd_plugins._serversink import (
     AWAY,
     BATCH_DAYS,
@@ -42,6 +43,8 @@ log = logging.getLogger("homerd.store")
 _SHAPE = ("42P01", "42703", "42P07", "42710", "23514", "42804")
 _ROWS = ("22", "23", "P0", "54")
 _REFUSED_LOGIN = "28"
+
+DROP_TRIES, DROP_MILLISECONDS, DROP_PAUSE = 5, 200, 0.5
 
 # Data type -> kind of a column; another one is "other".
 TYPES = {
@@ -196,7 +199,13 @@ class PostgresSink(ServerSink):
         """Drop *table*, or delete its rows before a time; others' tables may have capitals."""
         name = exactly(table)
         if whole:
-            self.run(f"DROP TABLE IF EXISTS {name}")
+            self.run("BEGIN")
+            try:
+                drop(self.run, name)
+            except self.errors:
+                self._undo()
+                raise
+            self.run("COMMIT")
             return
         time = time_column(self.layouts, (column.name for column in self._columns(name)))
         self.run(f"DELETE FROM {name} WHERE {exactly(time)} < %s", [before])
@@ -364,6 +373,26 @@ def quoted(name: str) -> str:
 def exactly(name: str) -> str:
     """A table or column by the name the server has for it."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def drop(run: Run, name: str) -> None:
+    """Drop a table within a transaction, once nobody reads it or what it is a partition of.
+
+    Whoever inserts waits behind a DROP that waits for a reader: it gives up soon, a few times.
+    """
+    import psycopg
+
+    for left in reversed(range(DROP_TRIES)):
+        run("SAVEPOINT before_drop")
+        run(f"SET LOCAL lock_timeout = {DROP_MILLISECONDS}")
+        try:
+            run(f"DROP TABLE IF EXISTS {name}")
+            return
+        except psycopg.errors.LockNotAvailable:
+            if not left:
+                raise
+            run("ROLLBACK TO SAVEPOINT before_drop")
+        time.sleep(DROP_PAUSE)
 
 
 def ddl(table: str, columns: Sequence[Column]) -> Iterator[str]:

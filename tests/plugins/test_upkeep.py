@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from homerd.cli import main
+from homerd_plugins._archive_stores import tables_of
 from homerd_plugins._homer5 import REPORT_COLUMNS, SIP_COLUMNS
 from homerd_plugins._homer7 import COLUMNS, partition_name
 from homerd_plugins._sql import read_all
@@ -239,6 +243,52 @@ def test_partitions_of_homer_7_are_made_ahead_and_go_by_their_date(postgres):
     assert not {names[0]} & set(one.kept_tables())
     assert postgres.rows("SELECT raw FROM hep_proto_1_call") == [("raw",)]
     one.close()
+
+
+@pytest.fixture
+def old_partition(postgres):
+    """Name of a partition of 2020 with a row, beside one of now."""
+    one = sink_for(Address.of(postgres.url("postgres")), "sipcapture", LAYOUTS)
+    one.connect()
+    now = datetime.now(UTC).isoformat(" ")
+    one.write([("hep_proto_1_call", 2, ("s", now, "{}", "{}", "raw"))])
+    one.make_partition("hep_proto_1_call", 1577836800)
+    one.close()
+    postgres.rows("INSERT INTO hep_proto_1_call (sid, create_date, protocol_header, data_header, raw)"
+                  " VALUES ('s', '2020-01-01 00:30:00', '{}', '{}', 'old')")  # fmt: skip
+    return partition_name("hep_proto_1_call", 1577836800)
+
+
+@pytest.mark.parametrize("by", ["retention", "archive"])
+def test_nobody_who_inserts_waits_for_a_partition_that_somebody_reads(by, postgres, old_partition):
+    address = Address.of(postgres.url("postgres"))
+    if by == "archive":
+        tables = tables_of("default", "db_url", address, LAYOUTS)
+        tables.__enter__()
+        mark = tables.mark(old_partition, "", tables.columns(old_partition))
+        remove = partial(tables.drop, old_partition, mark)
+    else:
+        keeper = sink_for(address, "upkeep", LAYOUTS)
+        keeper.connect()
+        remove = partial(keeper.remove, old_partition, "", True)
+    reader, writer = postgres.connection(), postgres.connection()
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM hep_proto_1_call WHERE create_date > '2026-01-01'")
+    writer.execute("SET statement_timeout = '3s'")
+    with closing(writer), ThreadPoolExecutor(1) as pool, closing(reader):
+        removed = pool.submit(remove)
+        inserted = 0
+        while not removed.done():
+            writer.execute(
+                "INSERT INTO hep_proto_1_call (sid, create_date, protocol_header, data_header, raw)"
+                " VALUES ('s', now(), '{}', '{}', 'new')"
+            )
+            inserted += 1
+        with pytest.raises(Exception, match="lock timeout"):
+            removed.result()
+    assert inserted
+    remove()
+    assert postgres.rows("SELECT count(*) FROM hep_proto_1_call") == [(1 + inserted,)]
 
 
 def test_tables_made_ahead_are_those_a_row_would_make(postgres):
