@@ -30,6 +30,7 @@ from homerd.api import (
 from homerd_plugins._qos_calls import Told, tie
 from homerd_plugins._qos_metrics import QosHistograms
 from homerd_plugins._qos_reader import QosReader, qos_readers
+from homerd_plugins._qos_reports import QosReports
 from homerd_plugins._qos_rows import (
     QOS_COLUMNS,
     TABLE,
@@ -67,8 +68,8 @@ _METRICS = ModParam(bool, True, help="0: qos_capture() fills no histograms of /m
 _METRICS.name = "metrics"
 
 
-class Qos(Plugin):
-    """Reads media quality where a script asks for it, and keeps it."""
+class Qos(QosReports, Plugin):
+    """Reads media quality where a script asks for it, keeps it, and makes reports of calls."""
 
     name = "qos"
 
@@ -97,6 +98,7 @@ class Qos(Plugin):
     node = ModParam(str, "", help="this server's name in rows; that of the machine when empty")
 
     def __init__(self) -> None:
+        super().__init__()
         self.reports: Counter[str] = Counter()
         self.unread: Counter[str] = Counter()
         self.unread_fields: Counter[tuple[str, str, str]] = Counter()
@@ -145,10 +147,12 @@ class Qos(Plugin):
                 f'modparam("qos", "keep_days", {self.keep_days}): expected days, 0 or more'
             )
         self.rows.settings.node = self.node or socket.gethostname()
+        self.configure_reports()
 
     @hookimpl
     def startup(self, worker: Worker) -> None:
-        """Open the store."""
+        """Open the store, and what reports are sent to."""
+        self.start_reports(worker)
         if self.db_url:
             self._store = worker.add_sink(self._made_store())
             if self.keep_days and worker.deliver:
@@ -158,7 +162,8 @@ class Qos(Plugin):
 
     @hookimpl
     def shutdown(self, worker: Worker) -> None:
-        """Let old rows be."""
+        """Tell of the calls that go on; let old rows be."""
+        self.stop_reports(worker)
         if self._upkeep is not None:
             self._upkeep.stop()
 
@@ -176,6 +181,7 @@ class Qos(Plugin):
     @hookimpl
     def metrics(self) -> Iterable[Sample]:
         """Reports that were read and that were not, and the fields that could not be."""
+        yield from self.report_samples()
         for form, count in self.reports.items():
             yield Sample("homerd_qos_reports_total", {"form": form}, count)
         for reason, count in self.unread.items():
