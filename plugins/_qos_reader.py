@@ -74,6 +74,10 @@ class QosReader:
             found = self._reports(keys, since, until, limit)
         return found[::-1]
 
+    def has_call(self, call_id: str) -> bool:
+        """Whether there are reports of a call."""
+        return bool(self._reports((("call_id", [call_id], False),), None, None, 1))
+
     def without_call(
         self,
         keys: Sequence[Key],

@@ -66,9 +66,11 @@ def add_call_options(parser: argparse.ArgumentParser) -> None:
 
 
 def call_of(options: argparse.Namespace) -> Call:
-    """The call that the options name."""
+    """The call that the options name, and whether there are reports of its quality."""
     with opened(options) as stores:
-        return stores.call(options.call_id, options.since, options.until)
+        call = stores.call(options.call_id, options.since, options.until)
+    call.has_quality = bool(call.messages) and not options.json and _has_reports(options)
+    return call
 
 
 @contextmanager
@@ -92,15 +94,35 @@ def readers_of(options: argparse.Namespace, module: str, without: str) -> list[A
 
         url = options.db if "://" in options.db else f"sqlite://{options.db}"
         return list(from_entry_point(module).stored(url))
-    from homerd.core.program import load
-
-    plugin = load(options.file, defines=options.define).registry.plugin(module)
+    plugin = _registry(options).plugin(module)
     if plugin is None:
         raise ConfigError(f"{options.file}: loads no {module}: --db PATH names the database")
     readers = list(plugin.stored())
     if not readers:
         raise ConfigError(f"{options.file}: {without}: --db PATH names a database")
     return readers
+
+
+def _registry(options: argparse.Namespace) -> Any:  # a Registry
+    """The modules of the script, which is read once."""
+    if not hasattr(options, "registry"):
+        from homerd.core.program import load
+
+        options.registry = load(options.file, defines=options.define).registry
+    return options.registry
+
+
+def _has_reports(options: argparse.Namespace) -> bool:
+    """Whether quality reports of the call are stored; a fault is no affair of who asks for SIP."""
+    try:
+        reader = readers_of(options, "qos", "")[0]
+        try:
+            reader.open()
+            return bool(reader.has_call(options.call_id))
+        finally:
+            reader.close()
+    except ConfigError:
+        return False
 
 
 def moment(text: str, now: datetime | None = None) -> int:

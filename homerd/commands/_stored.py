@@ -5,6 +5,7 @@ The module sipcapture knows where the stores are and how they are read.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -154,14 +155,14 @@ class Found:
 class Call(Found):
     """Messages of one call.
 
-    is_cut: whether there are more of them.  places: the stores that answered.  status: the
-    command's exit status.
+    is_cut: whether there are more of them.  has_quality: whether there are reports of its quality.
+    places: the stores that answered.  status: the command's exit status.
     """
 
     def __init__(self, call_id: str) -> None:
         super().__init__()
         self.call_id = call_id
-        self.is_cut = False
+        self.is_cut = self.has_quality = False
         self.places = ""
         self.status = 0
 
@@ -188,6 +189,8 @@ class Call(Found):
             yield f"no message of {printable(self.call_id)} in {self.places}"
         if self.is_cut:
             yield f"the newest {MOST_OF_A_CALL} messages; --since and --until choose others"
+        if self.has_quality:
+            yield f"quality: homerd qos {printable(shlex.quote(self.call_id))}"
 
     def add(self, messages: Iterable[Message]) -> None:
         """Take what was found."""

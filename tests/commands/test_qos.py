@@ -341,6 +341,26 @@ def test_the_call_of_a_publish_through_the_script_and_back(qos, tmp_path, capsys
     assert "call-1@192.0.2.10" in qos("", *script, "call-1@192.0.2.10")[1]
 
 
+@pytest.mark.parametrize("command", ["show", "flow"])
+def test_a_stored_call_tells_that_there_are_reports_of_it(command, tmp_path, capsys):
+    script, store_url = tmp_path / "homer.cfg", f"sqlite://{tmp_path}/q.db"
+    script.write_text(
+        'loadmodule "sipcapture"\nloadmodule "qos"\nmodparam("sipcapture", "capture_on", 1)\n'
+        f'modparam("sipcapture", "db_url", "{store_url}")\nmodparam("qos", "db_url", "{store_url}")\n'
+        "request_route { sip_capture(); qos_capture(); drop; }\n"
+    )
+    report_id, call_id = "report-1@192.0.2.10", "call-1@192.0.2.10"
+    (tmp_path / "one.sip").write_text(PUBLISH)
+    (tmp_path / "two.sip").write_text(PUBLISH.replace(report_id, call_id))
+    assert main(["replay", "-f", str(script), *map(str, sorted(tmp_path.glob("*.sip")))]) == 0
+    capsys.readouterr()
+    for asked in (["-f", str(script)], ["--db", f"{tmp_path}/q.db"]):
+        assert main([command, *asked, call_id]) == 0
+        assert capsys.readouterr().out.endswith(f"\nquality: homerd qos {call_id}\n")
+        assert main([command, *asked, report_id]) == 0
+        assert "quality:" not in capsys.readouterr().out
+
+
 # Plots
 
 
