@@ -143,7 +143,7 @@ _MOS: _Kind = (_DECIMAL, 0, 5)
 _ANY: _Kind = (_TEXT, 0, 0)
 _WHEN: _Kind = (_TIME, 0, 0)
 
-# RFC 6035 4.6.2: line -> name -> what it holds.
+# RFC 6035 4.6.2: line -> name -> what it holds, in the order of Metrics.
 _METRICS: dict[str, dict[str, _Kind]] = {
     "timestamps": {"start": _WHEN, "stop": _WHEN},
     "sessiondesc": {
@@ -191,13 +191,7 @@ _METRICS: dict[str, dict[str, _Kind]] = {
         "qoeestalg": _ANY,
     },
 }
-# name -> its line, its place in Metrics, what it holds
-_FIELDS = {
-    name: (line, Metrics._fields.index(name), kind)
-    for line, names in _METRICS.items()
-    for name, kind in names.items()
-}
-_START, _STOP = Metrics._fields.index("start"), Metrics._fields.index("stop")
+_FIELDS = {name: kind for line in _METRICS.values() for name, kind in line.items()}
 # RFC 6035 4.6.1; what other lines there are, makers have added.
 _INFO = {
     *("callid", "localid", "remoteid", "origid", "localaddr", "remoteaddr", "localgroup"),
@@ -237,22 +231,21 @@ def decode(data: bytes) -> Report:
         raise DecodeError("vq_kind", 0)
     faults: list[Fault] = []
     info: dict[str, str] = {}
-    local: dict[int, _Value] = {}
-    remote: dict[int, _Value] = {}
+    local: dict[str, str] = {}
+    remote: dict[str, str] = {}
     sides: set[str] = set()
     values = local
     for line in lines[1:_MAX_LINES]:
-        split = _split(line)
-        if split is None:
-            continue
-        name, text = split
+        written, _, text = line.partition(":")
+        name = _AS_WRITTEN.get(written, "")
+        if not name:
+            split = _split(line)
+            if split is None:
+                continue
+            name, text = split
+        text = text.strip()
         if name in _METRICS:
-            found = (_line_as_before if len(text) < _MAX_KEPT else _line)(name, text)
-            if values.keys().isdisjoint(found):
-                values.update(found)
-            else:
-                for value in found.values():
-                    _add(values, value)
+            values[name] = f"{values[name]} {text}" if name in values else text
         elif name in ("localmetrics", "remotemetrics"):
             values = local if name == "localmetrics" else remote
             sides.add(name)
@@ -265,7 +258,7 @@ def decode(data: bytes) -> Report:
         faults.append(("callid", "missing"))
     elif ("callid", "doubled") in faults:
         call_id = None
-    if kind != ALERT and _START not in local and _STOP not in local:
+    if kind != ALERT and not local.get("timestamps"):
         faults.append(("timestamps", "missing"))
     return Report(
         kind,
@@ -282,47 +275,49 @@ def decode(data: bytes) -> Report:
 
 
 def _split(line: str) -> tuple[str, str] | None:
-    name, _, text = line.partition(":")
-    known = _AS_WRITTEN.get(name)
-    if known is not None:
-        return known, text.strip()
     line = line.strip()
     found = _LINE.match(line)
     return (found[1].lower(), line[found.end() :].strip()) if found else None
 
 
+def _metrics(lines: dict[str, str], faults: list[Fault]) -> Metrics:
+    """Metrics of the texts of its lines."""
+    read: list[float | str | None] = []
+    for line, names in _METRICS.items():
+        text = lines.get(line)
+        if text:
+            found, wrong = (_line_as_before if len(text) < _MAX_KEPT else _line)(line, text)
+            read += found
+            faults += wrong
+        else:
+            read += (None,) * len(names)
+    return Metrics._make(read)
+
+
 class _Value(NamedTuple):
-    """NAME=VALUE: its line, "" for a name that there is not, its place in Metrics, and what it is.
+    """NAME=VALUE, as written and as Metrics has it."""
 
-    text: as written; read: as Metrics has it.
-    """
-
-    line: str
-    at: int
+    name: str
     text: str
     read: float | str | None
     faults: tuple[Fault, ...]
 
 
-def _line(line: str, text: str) -> dict[int, _Value]:
-    """The values of one line by their place in Metrics."""
-    found: dict[int, _Value] = {}
+def _line(line: str, text: str) -> tuple[list[float | str | None], list[Fault]]:
+    """Each value of one line, in its order; one that comes again with another value is unknown."""
+    found: dict[str, _Value] = {}
     for value in _words(text) if len(text) < _MAX_KEPT else _searched(text):
-        if value.line == line:
-            _add(found, value)
-    return found
+        name = value.name
+        if found.setdefault(name, value).text != value.text:
+            found[name] = _Value(name, "", None, ((name, "doubled"),))
+    values = {name: found[name] for name in _METRICS[line] if name in found}
+    read = [values[name].read if name in values else None for name in _METRICS[line]]
+    return read, [fault for value in values.values() for fault in value.faults]
 
 
 # Hot path: of the reports of many phones most lines are the same, and of the others most words:
-# 2 µs a line that was read before, 0.3 µs a word, 1.5 one that is new, 5 by the pattern.
+# 0.3 µs a line that was read before, 0.3 µs a word, 1.5 one that is new, 5 by the pattern.
 _line_as_before = lru_cache(maxsize=1024)(_line)
-
-
-def _add(values: dict[int, _Value], value: _Value) -> None:
-    """One that comes again with another value is unknown."""
-    if values.setdefault(value.at, value).text != value.text:
-        faults = ((Metrics._fields[value.at], "doubled"),)
-        values[value.at] = value._replace(text="", read=None, faults=faults)
 
 
 def _words(text: str) -> list[_Value]:
@@ -358,20 +353,9 @@ def _pairs(text: str) -> list[tuple[str, str, bool]]:
 
 def _value(name: str, text: str, joined: bool = False) -> _Value:
     name = name.lower()
-    if name not in _FIELDS:
-        return _Value("", 0, text, None, ())
-    line, at, kind = _FIELDS[name]
     faults: list[Fault] = [(name, "joined")] if joined else []
-    read = _read(name, text, *kind, faults)
-    return _Value(line, at, text, read, tuple(faults))
-
-
-def _metrics(values: dict[int, _Value], faults: list[Fault]) -> Metrics:
-    read: list[float | str | None] = [None] * len(Metrics._fields)
-    for at, value in values.items():
-        read[at] = value.read
-        faults += value.faults
-    return Metrics._make(read)
+    read = _read(name, text, *_FIELDS.get(name, _ANY), faults)
+    return _Value(name, text, read, tuple(faults))
 
 
 def _read(
