@@ -128,34 +128,33 @@ class Collector:
         if silent := _kept_silent(request):
             engine.refuse(silent)
             return None
+        way = sipanswer.way_back(request)
+        if way is None:
+            engine.refuse("sip_no_via")
+            return None
+        host = str(address[0]).partition("%")[0]  # without the link it came over
+        key = sipanswer.transaction(request, way.top, host)
         peer = source.peer(address)
-        sender = peer_name(address), peer.src_port
-        given = self._given(data, request, sender[0], peer, address, source)
+        given = self._given(key, self._frame(data, request, peer), request, address, source)
         if given is None:
             return None
+        status, _, headers, reason = given
+        sender = host, peer.src_port
         return Answer(
-            given.status,
-            sipanswer.answer(request, given.status, sender, given.headers, given.reason),
-            sipanswer.port_of(request, sender),
+            status,
+            sipanswer.answer(request, way, status, sender, headers, reason),
+            sipanswer.port_of(way.top, sender),
         )
 
     def _given(
-        self,
-        data: bytes,
-        request: SipMessage,
-        host: str,
-        peer: Peer,
-        address: Address,
-        source: Arrival,
+        self, key: bytes, frame: Frame, request: SipMessage, address: Address, source: Arrival
     ) -> Verdict | None:
         """Route a report that is new; how the request is answered."""
         engine = self.engine
-        key = sipanswer.transaction(request, host)
         before = self._answered(key)
         if before:
             self._handled(REPEATED)
             return _routed(request, before)
-        frame = self._frame(data, request, peer)
         refused = "" if engine.admit is None else engine.admit(frame, address, source)
         if refused:
             engine.refuse(refused)
@@ -223,12 +222,7 @@ def _kept_silent(request: SipMessage) -> str:
         return "sip_ack"
     if len(request.text) - len(request.body) > MOST_HEAD:
         return "sip_head_too_large"
-    return "" if sipanswer.tells_way_back(request) else "sip_no_via"
-
-
-def peer_name(address: Address) -> str:
-    """The sender's address without the link it came over."""
-    return str(address[0]).partition("%")[0]
+    return ""
 
 
 def _routed(request: SipMessage, status: int) -> Verdict:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from hashlib import blake2b
 from ipaddress import ip_address
+from typing import NamedTuple
 
 from homerd.wire.sip import SipMessage, Via
 from homerd.wire.uri import split_list
@@ -28,29 +29,40 @@ REASONS = {
 _COPIED = (("from", "From"), ("to", "To"), ("call-id", "Call-ID"), ("cseq", "CSeq"))
 # What the sender says of these two is not what we see.
 _OURS = re.compile(r";[ \t]*(?:received|rport)[ \t]*(?:=[^;]*)?(?=;|\Z)", re.IGNORECASE)
-_NO_TEXT = re.compile(r"[\r\n\0]")
+_NO_TEXT = re.compile(r"[\r\0]")
 
 
-def tells_way_back(request: SipMessage) -> bool:
-    """Whether every Via can be read, so that an answer finds back."""
-    return 0 < len(_vias(request)) <= MOST_VIAS and len(_vias(request)) == len(request.vias())
+class WayBack(NamedTuple):
+    """The Vias of a request as they stand there, and the topmost one read."""
+
+    vias: tuple[str, ...]
+    top: Via
+
+
+def way_back(request: SipMessage) -> WayBack | None:
+    """How an answer finds back; None unless every Via can be read."""
+    vias = tuple(each for body in request.headers("via") for each in split_list(body))
+    if not 0 < len(vias) <= MOST_VIAS:
+        return None
+    known = request.vias()
+    return WayBack(vias, known[0]) if len(known) == len(vias) else None
 
 
 def answer(
     request: SipMessage,
+    way: WayBack,
     status: int,
     sender: tuple[str, int],
     more: Iterable[tuple[str, str]] = (),
     reason: str = "",
 ) -> bytes:
-    """The answer to a request that tells the way back.
+    """The answer's bytes.
 
     sender: address and port that the request came from.  more: further headers.
     """
-    vias = _vias(request)
-    vias[0] = _with_sender(vias[0], request.vias()[0], sender)
     lines = [f"SIP/2.0 {status} {reason or REASONS[status]}"]
-    lines += [f"Via: {each}" for each in vias]
+    lines.append(f"Via: {_with_sender(way, sender)}")
+    lines += [f"Via: {each}" for each in way.vias[1:]]
     for key, name in _COPIED:
         body = request.header(key)
         if body is None:
@@ -59,33 +71,31 @@ def answer(
             body += f";tag={token(request, 'to')}"
         lines.append(f"{name}: {body}")
     lines += [f"{name}: {body}" for name, body in more]
-    lines.append("Content-Length: 0")
-    text = "\r\n".join(_NO_TEXT.sub(" ", line) for line in lines) + "\r\n\r\n"
+    lines.append("Content-Length: 0\n\n")
+    text = _NO_TEXT.sub(" ", "\n".join(lines)).replace("\n", "\r\n")
     return text.encode("utf-8", "surrogateescape")
 
 
-def port_of(request: SipMessage, sender: tuple[str, int]) -> int:
+def port_of(via: Via, sender: tuple[str, int]) -> int:
     """The port of the sender's address that an answer over UDP goes to.
 
     Who says another address than it is seen with is behind NAT, and only hears what comes back to
     the port it sent from, also where it does not ask for that (rport).
     """
-    via = request.via(1)
-    if via is None or via.parameter("rport") is not None or not _is_sender(via, sender, True):
+    if via.parameter("rport") is not None or not _is_sender(via, sender, True):
         return sender[1]
     port = int(via.port or DEFAULT_PORT)
     return port if 0 < port < 65536 else sender[1]
 
 
-def transaction(request: SipMessage, host: str) -> bytes:
+def transaction(request: SipMessage, via: Via, host: str) -> bytes:
     """The same for a request and its retransmissions, another for every other request.
 
     The body counts: some devices give all their requests one branch and one Call-ID.
     """
-    via = request.via(1)
     parts = (
         host,
-        "" if via is None else f"{via.host}:{via.port}",
+        f"{via.host}:{via.port}",
         request.via_branch or "",
         request.call_id or "",
         request.cseq or "",
@@ -100,15 +110,11 @@ def token(request: SipMessage, purpose: str) -> str:
     return _digest((*parts, request.from_tag or ""), 8).hex()
 
 
-def _vias(request: SipMessage) -> list[str]:
-    return [each for body in request.headers("via") for each in split_list(body)]
-
-
-def _with_sender(text: str, via: Via, sender: tuple[str, int]) -> str:
+def _with_sender(way: WayBack, sender: tuple[str, int]) -> str:
     """The topmost Via, with where the request came from."""
-    asked = via.parameter("rport") is not None
-    text = _OURS.sub("", text).rstrip(" \t\r")
-    if asked or not _is_sender(via, sender, False):
+    asked = way.top.parameter("rport") is not None
+    text = _OURS.sub("", way.vias[0]).rstrip(" \t\r")
+    if asked or not _is_sender(way.top, sender, False):
         text += f";received={sender[0]}"
     return f"{text};rport={sender[1]}" if asked else text
 

@@ -1,7 +1,8 @@
 import pytest
 
+from homerd.wire import sipanswer
 from homerd.wire.sip import SipMessage
-from homerd.wire.sipanswer import answer, port_of, tells_way_back, token, transaction
+from homerd.wire.sipanswer import token, way_back
 
 PHONE = ("192.0.2.7", 40000)
 
@@ -10,6 +11,18 @@ def request(*vias, to="<sip:b@b>", more="", body=""):
     lines = ["OPTIONS sip:b@b SIP/2.0", *(f"Via: {via}" for via in vias)]
     lines += ["From: <sip:a@a>;tag=1", f"To: {to}", "Call-ID: c1", "CSeq: 7 OPTIONS"]
     return SipMessage(("\r\n".join([*lines, *filter(None, [more])]) + f"\r\n\r\n{body}").encode())
+
+
+def answer(asked, status, sender, more=()):
+    return sipanswer.answer(asked, way_back(asked), status, sender, more)
+
+
+def port_of(asked, sender):
+    return sipanswer.port_of(way_back(asked).top, sender)
+
+
+def transaction(asked, host):
+    return sipanswer.transaction(asked, way_back(asked).top, host)
 
 
 def lines(data, name):
@@ -62,7 +75,7 @@ def test_every_via_is_given_back_in_order_and_only_the_first_is_told_the_sender(
     "vias", [[], ["nothing"], ["SIP/2.0/UDP"], ["SIP/2.0/UDP a", "?"], ["SIP/2.0/UDP a"] * 71]
 )
 def test_without_vias_that_can_be_read_there_is_no_way_back(vias):
-    assert not tells_way_back(request(*vias))
+    assert way_back(request(*vias)) is None
 
 
 def test_what_identifies_the_request_comes_back_and_to_gets_a_tag():
