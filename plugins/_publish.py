@@ -2,7 +2,8 @@
 
 A report is written when the collector has answered with 2xx.  Over UDP it is sent again as RFC 3261
 17.1.2 has it, until timer F.  No answer, 408, 480, 503 and 504 leave it to a later try, every other
-answer refuses it.  Of the target's addresses the first that DNS gives is taken; SRV is not asked.
+answer refuses it; so does a collector that answers others, or OPTIONS, and never this one.  Of the
+target's addresses the first that DNS gives is taken; SRV is not asked.
 """
 
 from __future__ import annotations
@@ -164,9 +165,12 @@ class PublishSink(BatchSink):
         open: dict[str, _Transaction] = {}
         unanswered = ""
         answered = False
+        if any(each.id in self._tries for each in records):
+            # What alone was not answered is at fault only if the collector is there.
+            self._begin(line, "OPTIONS", Publication("", "", b""), open)
         while waiting or open:
             while waiting and len(open) < _WINDOW:
-                self._begin(line, waiting.popleft(), open)
+                self._begin(line, "PUBLISH", waiting.popleft(), open)
             now = time.monotonic()
             if self._give_up_at is not None and now >= self._give_up_at:
                 raise RetryLater(f"{self.target}: no answer until the stop")
@@ -177,6 +181,8 @@ class PublishSink(BatchSink):
             for branch, each in list(open.items()):
                 if now >= each.give_up_at:
                     del open[branch]
+                    if not each.id:
+                        continue
                     unanswered = f"{self.target}: no answer within {now - each.begun_at:.0f} s"
                     if not answered:
                         raise RetryLater(unanswered)
@@ -188,9 +194,11 @@ class PublishSink(BatchSink):
         if unanswered:
             raise RetryLater(unanswered)
 
-    def _begin(self, line: _Line, record: Publication, open: dict[str, _Transaction]) -> None:
+    def _begin(
+        self, line: _Line, method: str, record: Publication, open: dict[str, _Transaction]
+    ) -> None:
         branch = f"z9hG4bK{secrets.token_hex(12)}"
-        data = self._request(line, record, branch)
+        data = self._request(line, method, record, branch)
         if not line.streams and len(data) > LARGEST_DATAGRAM:
             self._conclude(record.id, f"larger than a datagram of {LARGEST_DATAGRAM} bytes")
             return
@@ -199,22 +207,22 @@ class PublishSink(BatchSink):
             made.resend_at = made.give_up_at
         line.send(data)
 
-    def _request(self, line: _Line, record: Publication, branch: str) -> bytes:
-        uri, id = self.target.uri, record.id
+    def _request(self, line: _Line, method: str, record: Publication, branch: str) -> bytes:
+        uri, id = self.target.uri, record.id or secrets.token_hex(16)
         head = (
-            f"PUBLISH {uri} SIP/2.0\r\n"
+            f"{method} {uri} SIP/2.0\r\n"
             f"Via: SIP/2.0/{self.target.transport.upper()} {line.own};branch={branch};rport\r\n"
             "Max-Forwards: 70\r\n"
             f"From: <{self.source}>;tag={id[:16]}\r\n"
             f"To: <{uri}>\r\n"
             f"Call-ID: {id}\r\n"
-            "CSeq: 1 PUBLISH\r\n"
+            f"CSeq: 1 {method}\r\n"
             f"Contact: <{self.source}>\r\n"
-            "Event: vq-rtcpxr\r\n"
             "User-Agent: homerd\r\n"
-            "Content-Type: application/vq-rtcpxr\r\n"
-            f"Content-Length: {len(record.body)}\r\n\r\n"
         )
+        if record.body:
+            head += "Event: vq-rtcpxr\r\nContent-Type: application/vq-rtcpxr\r\n"
+        head += f"Content-Length: {len(record.body)}\r\n\r\n"
         return head.encode("utf-8", "surrogateescape") + record.body
 
     def _hear(self, message: bytes, open: dict[str, _Transaction]) -> bool:
@@ -224,9 +232,11 @@ class PublishSink(BatchSink):
         if not told.is_reply or branch not in open or status is None:
             return False
         if status < 200:
-            open[branch].wait_longer(time.monotonic())
+            open[branch].wait_longer(time.monotonic(), self.t1)
             return False
         id = open.pop(branch).id
+        if not id:
+            return True
         self.answers[status] += 1
         said = f"{status} {told.reason or ''}".strip()
         if status in _LATER:
@@ -248,7 +258,7 @@ class PublishSink(BatchSink):
 
 
 class _Transaction:
-    """A request that has no final answer yet; RFC 3261 17.1.2.2."""
+    """A request that has no final answer yet; RFC 3261 17.1.2.2.  id: of the report, "" without."""
 
     __slots__ = ("_interval", "begun_at", "data", "give_up_at", "id", "resend_at")
 
@@ -265,10 +275,10 @@ class _Transaction:
         self._interval = min(self._interval * 2, T2 * t1 / T1)
         self.resend_at = min(now + self._interval, self.give_up_at)
 
-    def wait_longer(self, now: float) -> None:
+    def wait_longer(self, now: float, t1: float) -> None:
         """A provisional answer came."""
-        self._interval = T2
-        self.resend_at = min(now + T2, self.give_up_at)
+        self._interval = T2 * t1 / T1
+        self.resend_at = min(now + self._interval, self.give_up_at)
 
 
 class _Line:
