@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import statistics
 import tempfile
 import time
 import timeit
@@ -16,10 +15,10 @@ from pathlib import Path
 from struct import pack
 
 from homerd.core.program import load
-from homerd.core.worker import Worker
+from homerd.core.worker import Worker, settle_collector
 from homerd.wire import hep, qos, rtcp, vqrtcpxr
 
-REPORTS, PART, ROUNDS, UNITS = 500, 20, 100, 20
+REPORTS, PART, ROUNDS = 500, 10, 600
 
 VQ = """VQSessionReport: CallTerm\r
 CallID: {n:08x}@192.0.2.10\r
@@ -166,38 +165,30 @@ def frame(payload: bytes, kind: int) -> hep.Frame:
     )  # fmt: skip
 
 
-def ratio(call: Callable[[], object], times: int) -> float:
-    """What *call* takes, which does its work *times*, in units: the middle of many rounds.
-
-    The unit is measured beside each round, for what else the machine does slows down both.
+def least(call: Callable[[], object], times: int = 1) -> float:
+    """The least µs of processor time of *call*, which does its work *times*: of many short rounds,
+    for whatever else the machine does slows down most of them.
     """
-    found = []
-    for _ in range(ROUNDS):
-        start = time.thread_time()
-        for _ in range(UNITS):
-            sum(range(1000))
-        between = time.thread_time()
-        call()
-        end = time.thread_time()
-        found.append((end - between) / times / ((between - start) / UNITS))
-    return statistics.median(found)
+    seconds = min(timeit.repeat(call, number=1, repeat=ROUNDS, timer=time.thread_time))
+    return seconds / times * 1e6
 
 
 def each(call: Callable[[bytes], object], inputs: list[bytes]) -> float:
-    """Units of one call."""
+    """Of one call."""
     parts = itertools.cycle(inputs[at : at + PART] for at in range(0, len(inputs), PART))
-    return ratio(lambda: [call(data) for data in next(parts)], PART)
+    return least(lambda: [call(data) for data in next(parts)], PART)
 
 
 def routed(script: str, payloads: list[bytes], kind: int) -> float:
-    """Units from a HEP frame to its records in the sinks, which are not started."""
+    """From a HEP frame to its records in the sinks, which are not started."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         Path("script.cfg").write_text(script)
         worker = Worker(load(Path("script.cfg")), deliver=False, log=lambda level, text: None)
         worker.start()
+        settle_collector()
         datagrams = [(hep.encode(frame(data, kind)), None) for data in payloads]
         parts = itertools.cycle(datagrams[at : at + PART] for at in range(0, REPORTS, PART))
-        cost = ratio(lambda: worker.engine.handle(next(parts)), PART)
+        cost = least(lambda: worker.engine.handle(next(parts)), PART)
         worker.stop()
     return cost
 
@@ -223,11 +214,11 @@ def main() -> None:
             lambda: each(lambda data: rtcp.as_json(rtcp.decode(data)), raw),
         ),
     ]
-    unit = min(timeit.repeat(lambda: sum(range(1000)), number=1, repeat=1000)) * 1e6
+    unit = least(lambda: sum(range(1000)))
     print(f"{'µs':>49} {f'of {unit:.1f} for sum(range(1000))':>28}")
     for name, measure in paths:
         cost = measure()
-        print(f"{name:42}{cost * unit:7.1f} {cost:28.2f}")
+        print(f"{name:42}{cost:7.1f} {cost / unit:28.2f}")
 
 
 if __name__ == "__main__":
