@@ -50,7 +50,16 @@ from homerd.plugin.hookspecs import (
     Worker,
     hookimpl,
 )
-from homerd.wire import hep_batch, qos, rtcp, sdp, vqrtcpxr, vqrtcpxr_text
+from homerd.wire import (
+    hep_batch,
+    qos,
+    roundtrip,
+    rtcp,
+    rtcpjson,
+    sdp,
+    vqrtcpxr,
+    vqrtcpxr_text,
+)
 from homerd.wire.hep import Frame
 from homerd.wire.hep import Framer as HepFramer
 from homerd.wire.hep import chunk as hep_chunk
@@ -127,7 +136,9 @@ __all__ = [
     "qos",
     "reading_archive",
     "render_metrics",
+    "roundtrip",
     "rtcp",
+    "rtcpjson",
     "script_function",
     "sdp",
     "transformation",

@@ -27,7 +27,7 @@ from homerd.api import (
     qos,
     script_function,
 )
-from homerd_plugins._qos_calls import Told, tie
+from homerd_plugins._qos_calls import QosCalls, Search, Told
 from homerd_plugins._qos_metrics import QosHistograms
 from homerd_plugins._qos_reader import QosReader, qos_readers
 from homerd_plugins._qos_reports import QosReports
@@ -50,7 +50,8 @@ def _decimal(value: float) -> Value:
 
 
 # What stands in the parentheses -> how it is shown.  Of the whole report, then of one record.
-_REPORT = ("form", "kind", "call_id", "alert", "severity", "user_agent")
+_OF_TIE = ("call_id", "tied_by")
+_REPORT = ("form", "kind", *_OF_TIE, "alert", "severity", "user_agent")
 _SHOWN: dict[str, Callable[..., Value]] = {
     **dict.fromkeys(("ssrc", "clock", "packets", "octets", "lost"), int),
     **dict.fromkeys(("jitter", "max_jitter", "rtt", "one_way", "end_system"), round),
@@ -68,7 +69,7 @@ _METRICS = ModParam(bool, True, help="0: qos_capture() fills no histograms of /m
 _METRICS.name = "metrics"
 
 
-class Qos(QosReports, Plugin):
+class Qos(QosReports, QosCalls, Plugin):
     """Reads media quality where a script asks for it, keeps it, and makes reports of calls."""
 
     name = "qos"
@@ -182,6 +183,7 @@ class Qos(QosReports, Plugin):
     def metrics(self) -> Iterable[Sample]:
         """Reports that were read and that were not, and the fields that could not be."""
         yield from self.report_samples()
+        yield from self.call_samples()
         for form, count in self.reports.items():
             yield Sample("homerd_qos_reports_total", {"form": form}, count)
         for reason, count in self.unread.items():
@@ -234,8 +236,10 @@ class Qos(QosReports, Plugin):
         told = self.told(packet)
         if told is None:
             return None
-        if field == "call_id":
-            return told.tie.call_id or None
+        if field in _OF_TIE:
+            return (told.tie.call_id if field == "call_id" else told.tie.by) or None
+        if field == "user_agent":
+            return self._user_agent(packet, told) or None
         report = told.report
         value = getattr(report, field) if field in _REPORT else report.first(leg, field)
         return None if value is None else show(value)
@@ -264,8 +268,9 @@ class Qos(QosReports, Plugin):
             found: Told | None = kept[1]
             return found
         told = None
+        search = Search(self, packet, frame)
         try:
-            report = self._read(packet, frame)
+            report = self._read(packet, frame, search)
         except DecodeError as error:
             self.unread[error.reason] += 1
         else:
@@ -273,7 +278,7 @@ class Qos(QosReports, Plugin):
                 self.reports[report.form] += 1
                 for field, fault in report.faults:
                     self.unread_fields[report.form, field, fault] += 1
-                told = Told(report, tie(report, frame))
+                told = Told(report, search.tie(report))
         packet.scratch[_KEPT] = frame, told
         return told
 
@@ -283,13 +288,13 @@ class Qos(QosReports, Plugin):
 
     def _user_agent(self, packet: Packet, told: Told) -> str | None:
         """Who reports: by the report, else by what is known of its call, else by its message."""
-        found = told.report.user_agent or getattr(told.tie, "user_agent", "")
+        found = told.report.user_agent or told.tie.user_agent
         if found or not comes_in_message(packet.hep, told.report):
             return found
         return _message(packet, packet.hep).user_agent
 
-    def _read(self, packet: Packet, frame: Frame) -> qos.Report | None:
-        report = qos.decode(frame.payload, max(0, self.rtcp_clock))
+    def _read(self, packet: Packet, frame: Frame, search: Search) -> qos.Report | None:
+        report = qos.decode(frame.payload, max(0, self.rtcp_clock), search.media)
         if report is not None:
             return report
         # Agents pass a whole PUBLISH on as a report, too (HEP type 99).

@@ -69,9 +69,9 @@ class Sides:
         self.ssrcs: list[int] = []
 
     def codec(self, line: int | None) -> Codec | None:
-        """What media line *line* carries; None for the first that is known."""
+        """What media line *line* carries; None for the only one there is."""
         if line is None:
-            return next(iter(self.codecs.values()), None)
+            return next(iter(self.codecs.values())) if len(self.codecs) == 1 else None
         return self.codecs.get(line)
 
     def agent_beside(self, side: str) -> str | None:

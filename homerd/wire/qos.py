@@ -8,7 +8,8 @@ Any bytes give a Report, None for what is no report at all, or a DecodeError wit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from homerd.errors import DecodeError
@@ -115,18 +116,34 @@ class Report(NamedTuple):
         return None
 
 
-def decode(data: bytes, clock: int = 8000) -> Report | None:
+class Media(NamedTuple):
+    """What RTCP does not say of the media it tells of, and others do.
+
+    clock: 0 where it is not known.  trips: (who reports, of whom), by SSRC -> round trip in ms.
+    """
+
+    codec: str | None = None
+    clock: int = 0
+    trips: Mapping[tuple[int | None, int | None], float] = MappingProxyType({})
+
+
+# Asked for the media of a report by RTCP, with what it says, or of an RTP agent's, without.
+Known = Callable[[list[rtcpjson.Report]], Media]
+
+
+def decode(data: bytes, clock: int = 8000, known: Known | None = None) -> Report | None:
     """Read a payload that is no SIP.
 
-    clock: of the RTP whose jitter RTCP tells in its units; 0: such jitter is left out.
+    clock: of the RTP whose jitter RTCP tells in its units, where *known* does not say; 0: such
+    jitter is left out.
     """
     if vqrtcpxr.is_report(data):
         return decode_vqrtcpxr(data)
     if data[:1].isspace() or data[:1] == b"{":
-        return _of_json(data, clock) if data.lstrip()[:1] == b"{" else None
+        return _of_json(data, clock, known) if data.lstrip()[:1] == b"{" else None
     if data[:1] and 0x80 <= data[0] <= 0xBF and rtcp.looks_like_rtcp(data):
         told = [rtcpjson.read(each) for each in rtcp.as_json(rtcp.decode(data))]
-        return of_rtcp(RTCP, told, clock)
+        return of_rtcp(RTCP, told, clock, known)
     return None
 
 
@@ -184,17 +201,20 @@ def _score(mos: float | None) -> float | None:
     return mos if mos else None
 
 
-def of_rtcp(form: str, reports: list[rtcpjson.Report], clock: int) -> Report:
+def of_rtcp(
+    form: str, reports: list[rtcpjson.Report], clock: int, known: Known | None = None
+) -> Report:
     """The records of what one packet of RTCP told, as JSON or by itself."""
     records = []
     faults: list[Fault] = []
+    media = Media() if known is None else known(reports)
     for told in reports:
-        records += _rtcp(told, clock)
+        records += _rtcp(told, media.clock or clock, media)
         faults += told.faults
     return Report(form, tuple(records), faults=tuple(faults))
 
 
-def _rtcp(told: rtcpjson.Report, clock: int) -> list[QosRecord]:
+def _rtcp(told: rtcpjson.Report, clock: int, media: Media) -> list[QosRecord]:
     records = []
     voice = told.voice
     blocks = list(told.blocks)
@@ -209,10 +229,13 @@ def _rtcp(told: rtcpjson.Report, clock: int) -> list[QosRecord]:
             "local",
             RECEIVED,
             ssrc=block.source_ssrc,
+            codec=media.codec,
+            clock=media.clock or None,
             lost=block.packets_lost,
             highest=block.highest_seq_no,
             loss=None if share is None else share * 100 / 256,
             jitter=None if block.ia_jitter is None or not clock else block.ia_jitter * 1000 / clock,
+            rtt=media.trips.get((told.ssrc, block.source_ssrc)),
             mos_lq=told.mos,
         )
         if voice is not None and voice.source_ssrc == block.source_ssrc:
@@ -221,7 +244,15 @@ def _rtcp(told: rtcpjson.Report, clock: int) -> list[QosRecord]:
     sender = told.sender
     if sender is not None:
         records.append(
-            QosRecord("remote", SENT, ssrc=told.ssrc, packets=sender.packets, octets=sender.octets)
+            QosRecord(
+                "remote",
+                SENT,
+                ssrc=told.ssrc,
+                codec=media.codec,
+                clock=media.clock or None,
+                packets=sender.packets,
+                octets=sender.octets,
+            )
         )
     return records
 
@@ -230,7 +261,7 @@ def _with_voice(record: QosRecord, voice: rtcpjson.Voice) -> QosRecord:
     return record._replace(
         loss=record.loss if voice.loss is None else voice.loss,
         discard=voice.discard,
-        rtt=voice.round_trip,
+        rtt=record.rtt if voice.round_trip is None else voice.round_trip,
         end_system=voice.end_system,
         burst_loss=voice.burst_density,
         burst_duration=voice.burst_duration,
@@ -313,14 +344,14 @@ def _loss(lost: int | None, packets: int | None, direction: str) -> float | None
     return min(100.0, max(0, lost) * 100 / sent) if sent > 0 else None
 
 
-def _of_json(data: bytes, clock: int) -> Report | None:
+def _of_json(data: bytes, clock: int, known: Known | None) -> Report | None:
     found = json_object(data, "qos_json")
     if rtcpjson.is_report(found):
-        return of_rtcp(RTCP_JSON, [rtcpjson.read(found)], clock)
+        return of_rtcp(RTCP_JSON, [rtcpjson.read(found)], clock, known)
     if any(f"{leg}_{name}" in found for leg in ("INC", "OUT") for name in _OF_SBC):
         return _horaclifix(found)
     if any(name in found for name in _OF_AGENT):
-        return _rtp_agent(found)
+        return _rtp_agent(found, known)
     return None
 
 
@@ -328,9 +359,14 @@ _OF_SBC = ("MOS", "RVAL", "RTP_PK", "RTP_PK_LOSS", "RTP_AVG_JITTER", "RTCP_PK", 
 _OF_AGENT = ("TOTAL_PK", "EXPECTED_PK", "PACKET_LOSS", "MOS", "RFACTOR", "JITTER", "MEAN_JITTER")
 
 
-def _rtp_agent(found: dict[str, Any]) -> Report:
+def _rtp_agent(found: dict[str, Any], known: Known | None) -> Report:
     """HEP type 34: how an agent saw RTP pass."""
     faults: list[Fault] = []
+    codec = _text(found, "CODEC_NAME")
+    clock = whole(found.get("CLOCK"), "CLOCK", 0, 1_000_000, faults)
+    if codec is None and known is not None:
+        media = known([])
+        codec, clock = media.codec, clock or media.clock
     packets = _count(found, "TOTAL_PK", faults)
     expected = _count(found, "EXPECTED_PK", faults)
     lost = whole(found.get("PACKET_LOSS"), "PACKET_LOSS", -_MAX_COUNT, _MAX_COUNT, faults)
@@ -341,8 +377,8 @@ def _rtp_agent(found: dict[str, Any]) -> Report:
         "local",
         RECEIVED,
         ssrc=_ssrc(found.get("SSRC"), faults),
-        codec=_text(found, "CODEC_NAME"),
-        clock=whole(found.get("CLOCK"), "CLOCK", 0, 1_000_000, faults) or None,
+        codec=codec,
+        clock=clock or None,
         packets=packets,
         octets=_count(found, "TL_BYTE", faults),
         lost=lost,

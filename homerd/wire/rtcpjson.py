@@ -20,12 +20,16 @@ _XR = 7  # the block of voice metrics
 
 
 class Sender(NamedTuple):
-    """What the reporter has sent; seconds since 1970."""
+    """What the reporter has sent; seconds since 1970.
+
+    middles: what others' lsr may say of it, the middle 32 bits of its NTP time.
+    """
 
     seconds: int | None
     rtp_timestamp: int | None
     packets: int | None
     octets: int | None
+    middles: tuple[int, ...] = ()
 
 
 class Block(NamedTuple):
@@ -133,6 +137,8 @@ def _sender(found: object, faults: list[Fault]) -> Sender | None:
     if not isinstance(found, dict) or not any(found.values()):
         return None
     seconds = _unsigned(found, "ntp_timestamp_sec", faults)
+    # Some print there what is no fraction (13217348104192): that is no fault of what is told.
+    middles = _middles(seconds, _unsigned(found, "ntp_timestamp_usec", []))
     # Asterisk tells Unix time, all others NTP's.
     if seconds is not None and seconds >= NTP_1970:
         seconds -= NTP_1970
@@ -141,7 +147,19 @@ def _sender(found: object, faults: list[Fault]) -> Sender | None:
         _unsigned(found, "rtp_timestamp", faults),
         _unsigned(found, "packets", faults),
         _unsigned(found, "octets", faults),
+        middles,
     )
+
+
+def _middles(seconds: int | None, fraction: int | None) -> tuple[int, ...]:
+    """NTP's seconds and fraction; where it may be Asterisk's time and microseconds, these too."""
+    if seconds is None or fraction is None:
+        return ()
+    middle = (seconds & 0xFFFF) << 16 | fraction >> 16
+    if seconds >= NTP_1970 or fraction >= 1_000_000:
+        return (middle,)
+    unix = (seconds + NTP_1970 & 0xFFFF) << 16 | (fraction << 16) // 1_000_000
+    return middle, unix
 
 
 def _block(found: dict[str, Any], faults: list[Fault]) -> Block:

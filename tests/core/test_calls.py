@@ -150,6 +150,7 @@ def test_codecs_change_with_the_answer_and_are_those_of_their_line():
     assert place.line == 1
     sides = place.call.sides
     assert (sides.codec(0), sides.codec(1)) == (Codec("PCMU", 8000), Codec("VP8", 90000))
+    assert sides.codec(None) is None
     # the offer of a re-INVITE is none yet; its answer in ACK is
     known.learn(sip("INVITE x SIP/2.0", sdp(ALICE, 40000, "8")), T0, T0)
     assert sides.codec(0).name == "PCMU"

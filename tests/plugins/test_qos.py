@@ -217,7 +217,10 @@ def counted(run: testing.Script) -> dict[str, float]:
 def test_reports_are_counted_once_and_only_when_asked_for(shown):
     assert counted(shown("no", PUBLISH)[1]) == {}
     _, run = shown("$qos(mos) $qos(loss) $qos(codec)", PUBLISH)
-    assert counted(run) == {'homerd_qos_reports_total{form="vq-rtcpxr"}': 1}
+    assert counted(run) == {
+        'homerd_qos_reports_total{form="vq-rtcpxr"}': 1,
+        'homerd_qos_ties_total{by="report"}': 1,
+    }
 
 
 def test_a_report_that_cannot_be_read_is_counted_by_reason(shown):
@@ -233,6 +236,7 @@ def test_a_field_that_cannot_be_read_is_counted_by_its_name(shown):
     assert line == "4.34 <null> 2"
     assert counted(run) == {
         'homerd_qos_reports_total{form="vq-rtcpxr"}': 1,
+        'homerd_qos_ties_total{by="report"}': 1,
         'homerd_qos_unread_fields_total{fault="number",field="moslq",form="vq-rtcpxr"}': 1,
         'homerd_qos_unread_fields_total{fault="range",field="rtd",form="vq-rtcpxr"}': 1,
     }

@@ -33,14 +33,14 @@ def block(**fields):
 def test_captagent():
     told = rtcpjson.decode(CAPTAGENT)
     assert (told.ssrc, told.kind) == (305419896, 200)
-    assert told.sender == Sender(1701000000, 160000, 1000, 160000)
+    assert told.sender == Sender(1701000000, 160000, 1000, 160000, (0xB1C01F9A,))
     assert told.blocks == [Block(2271560481, 0, 3, 1024, 14, 0, 0)]
     assert told.faults == []
 
 
 def test_rtpengine():
     told = rtcpjson.decode(RTPENGINE)
-    assert told.sender == Sender(1795169694, 15840, 99, 15840)
+    assert told.sender == Sender(1795169694, 15840, 99, 15840, (0x9C1E9066,))
     assert told.blocks == [Block(2998055602, 2, 2, 1099, 39, 305419896, 65536)]
     assert (told.cname, told.faults) == ("user@homer", [])
 
@@ -66,7 +66,7 @@ def test_asterisk_has_unix_time_text_and_signs():
         report_blocks=[{"source_ssrc": -2, "lsr": "12345", "ia_jitter": 20, "packets_lost": -1}],
     )
     assert told.ssrc == 0xFFFFFFFF
-    assert told.sender == Sender(1700000000, 0xFFFFFFA0, 50, 8000)
+    assert told.sender == Sender(1700000000, 0xFFFFFFA0, 50, 8000, (0xF1000007, 0x6F808000))
     assert told.blocks == [Block(0xFFFFFFFE, None, -1, None, 20, 12345, None)]
 
 
