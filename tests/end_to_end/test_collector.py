@@ -118,11 +118,10 @@ def publish(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("transport", ["u1", "t1"])
 @pytest.mark.parametrize(
-    ("script", "type"),
-    [(FORWARD, 1), ("collector_mode=store\nrequest_route { exit; }", 4)],
-    ids=["forward", "store"],
+    ("transport", "script", "type"),
+    [("u1", FORWARD, 1), ("t1", "collector_mode=store\nrequest_route { exit; }", 4)],
+    ids=["udp-forward", "tcp-store"],
 )
 def test_reports_of_phones_are_answered_and_stored_with_their_call(
     homerd, publish, transport, script, type
