@@ -7,7 +7,7 @@
     RTP-RxStat: Dur=28,Pkt=1522,Oct=243520,LatePkt=0,LostPkt=0,AvgJit=16     and RTP-TxStat
 
 What follows a comma and has no name belongs to the value before it.  X-NG-RTP-STATS is text that
-nobody has described: it is kept as it is.  Any bytes give Statistics or a DecodeError with one of
+nobody has described: it is kept as it is.  X-RTP-Stat-T38 has counters of a fax, kept as text.  Any bytes give Statistics or a DecodeError with one of
 REASONS.
 """
 
@@ -23,8 +23,8 @@ REASONS = ("rtpstat_header", "rtpstat_empty")
 
 X_RTP_STAT, X_RTP_STAT_ADD, P_RTP_STAT = "X-RTP-Stat", "X-RTP-Stat-Add", "P-RTP-Stat"
 SIEMENS, RX_STAT, TX_STAT = "X-Siemens-RTP-stats", "RTP-RxStat", "RTP-TxStat"
-NG = "X-NG-RTP-STATS"
-HEADERS = (X_RTP_STAT, P_RTP_STAT, SIEMENS, RX_STAT, TX_STAT, X_RTP_STAT_ADD, NG)
+T38, NG = "X-RTP-Stat-T38", "X-NG-RTP-STATS"
+HEADERS = (X_RTP_STAT, P_RTP_STAT, SIEMENS, RX_STAT, TX_STAT, X_RTP_STAT_ADD, T38, NG)
 
 _BY_NAME = {name.lower(): name for name in HEADERS}
 _MAX_VALUES = 64
@@ -85,7 +85,7 @@ def decode(header: str, body: bytes) -> Statistics:
     numbers = {
         key: tuple(_number(each, key, faults) for each in _SEPARATORS.split(value, 7))
         for key, value in text.items()
-        if key in _NUMBERS and value
+        if key in _NUMBERS and value and name != T38
     }
     received, sent = _sides(name, text, numbers, faults)
     quality = _first(numbers, "DQ", faults, 0, 50)

@@ -63,6 +63,19 @@ def test_the_quality_that_phones_reckon():
     assert rtpstat.decode("X-RTP-Stat", b"PS=1;PR=1;MOS=4.1").quality == 4.1
 
 
+def test_counters_of_a_fax_are_none_of_voice():
+    told = rtpstat.decode("X-RTP-Stat-T38", b"DR=9600;ER=3;PR=120;PS=118")
+    assert told.text == {"DR": "9600", "ER": "3", "PR": "120", "PS": "118"}
+    assert (told.numbers, told.received, told.sent) == ({}, Side(), Side())
+
+
+def test_audiocodes_doubles_a_separator():
+    # from the manual of the MediaPack 6.2
+    told = rtpstat.decode("X-RTP-Stat", b"PS=207;OS=49680;;PR=314;OR=50240;PL=0;JI=600;LA=40;")
+    assert told.received == Side(314, 50240, 0, 600)
+    assert (told.sent, told.round_trip_ms, told.faults) == (Side(207, 49680), 40, [])
+
+
 def test_text_that_nobody_has_described_is_kept_as_it_is():
     told = rtpstat.decode("X-NG-RTP-STATS", b"a=1;b;c")
     assert (told.text, told.numbers, told.faults) == ({"": "a=1;b;c"}, {}, [])
