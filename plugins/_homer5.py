@@ -502,5 +502,10 @@ def _text_or_bytes(data: bytes) -> Cell:
 def storable(text: str) -> str:
     """*text* with U+FFFD where bytes were no UTF-8 or a NUL stood."""
     if not text.isascii():
-        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        try:
+            data = text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:  # half a character, which JSON can spell
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        else:
+            text = data.decode("utf-8", "replace")
     return text.replace("\0", "\ufffd")

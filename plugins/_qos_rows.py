@@ -182,30 +182,46 @@ class QosRows:
         return storable(value[:width])
 
     def _figures(self, record: qos.QosRecord) -> Row:
+        if not _fits(_cells(record)):
+            record = self._mended(record)
         cells: Row = _cells(record)
-        for count in _counts(cells):
-            if count is not None and not (count.__class__ is int and -_MOST <= count <= _MOST):
-                return self._mended(record)
-        # Hot path: a sum shows whether one of them is none that a column holds; one by one is 1 µs.
-        if not isfinite(sum(filter(None, _figures(cells)))):
-            return self._mended(record)
         codec = record.codec
         if codec and (mended := self.text(codec, "codec")) is not codec:
             cells = (*cells[:_CODEC], mended, *cells[_CODEC + 1 :])
         return (*cells, record.mos, record.mos_source)
 
-    def _mended(self, record: qos.QosRecord) -> Row:
-        """The row of a record with numbers that their columns cannot hold."""
+    def _mended(self, record: qos.QosRecord) -> qos.QosRecord:
+        """*record* without the numbers that their columns cannot hold."""
         kept: dict[str, Cell] = {}
         for column, field in zip(_OF_RECORD, _FIELDS, strict=True):
             value = getattr(record, field)
             if column.type != TEXT and value is not None:
-                fits = -_MOST <= value <= _MOST
-                if not fits:
+                if column.type == BIGINT:
+                    kept[field] = int(value) if -_MOST <= value <= _MOST else None
+                else:
+                    kept[field] = value if _is_finite(value) else None
+                if kept[field] is None:
                     self.mended[column.key, RANGE] += 1
-                value = None if not fits else int(value) if column.type == BIGINT else value
-            kept[field] = value
-        return self._figures(record._replace(**kept))
+        return record._replace(**kept)
+
+
+def _fits(cells: Row) -> bool:
+    """Whether columns can hold all numbers of a record."""
+    for count in _counts(cells):
+        if count is not None and not (count.__class__ is int and -_MOST <= count <= _MOST):
+            return False
+    # Hot path: a sum shows whether one of them is none that a column holds; one by one is 1 µs.
+    try:
+        return isfinite(sum(filter(None, _figures(cells))))
+    except OverflowError:  # of an integer beyond any measure
+        return False
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return isfinite(value)
+    except OverflowError:
+        return False
 
 
 def comes_in_message(frame: Frame, report: qos.Report) -> bool:

@@ -213,7 +213,7 @@ class Qos(QosReports, QosCalls, Plugin):
             return False
         rows = self.rows
         if trunk:
-            trunk = rows.text(trunk, "trunk")
+            trunk = rows.text(str(trunk), "trunk")  # a constant's own type is none for the spool
         kept = False
         if self._store is not None:
             for row in rows.of(packet, told, trunk, self._user_agent(packet, told)):

@@ -15,6 +15,7 @@ from homerd_plugins._homer5 import (
     is_table_name,
     report_row,
     sip_row,
+    storable,
 )
 
 HEAD = (
@@ -415,3 +416,17 @@ def test_names_as_rotation_gives_them(name):
 @pytest.mark.parametrize("name", ["t", "t1_x", "2026", "sip_capture_mine"])
 def test_names_that_rotation_does_not_give(name):
     assert not has_rotated_name(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("a\0b", "a\ufffdb"),
+        ("Ü\udcff", "Ü\ufffd"),
+        ("\udcc3\udc9c", "Ü"),
+        ("half \ud800 and \udfff", "half \ufffd and \ufffd"),
+        ("\ud83d\ude00", "\U0001f600"),
+    ],
+)
+def test_any_text_becomes_one_that_every_store_takes(text, kept):
+    assert storable(text) == kept
