@@ -7,8 +7,8 @@
     RTP-RxStat: Dur=28,Pkt=1522,Oct=243520,LatePkt=0,LostPkt=0,AvgJit=16     and RTP-TxStat
 
 What follows a comma and has no name belongs to the value before it.  X-NG-RTP-STATS is text that
-nobody has described: it is kept as it is.  X-RTP-Stat-T38 has counters of a fax, kept as text.  Any bytes give Statistics or a DecodeError with one of
-REASONS.
+nobody has described: it is kept as it is.  X-RTP-Stat-T38 has counters of a fax, kept as text.  Any
+bytes give Statistics or a DecodeError with one of REASONS.
 """
 
 from __future__ import annotations

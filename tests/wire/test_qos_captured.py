@@ -14,14 +14,18 @@ from pathlib import Path
 import pytest
 
 from homerd.wire import hep, qos, rtcp
+from homerd.wire.roundtrip import RoundTrips
 from homerd.wire.sip import SipMessage
 
 DATA = Path(__file__).parents[1] / "data" / "qos"
 
 
+def lines(file: str) -> list[list[str]]:
+    return [line.split() for line in (DATA / file).read_text().splitlines() if line[0] != "#"]
+
+
 def packets(file: str) -> dict[tuple[str, int], bytes]:
-    lines = (line.split() for line in (DATA / file).read_text().splitlines() if line[0] != "#")
-    return {(name, int(frame)): bytes.fromhex(data) for name, frame, _, data in lines}
+    return {(name, int(frame)): bytes.fromhex(data) for name, frame, _, data in lines(file)}
 
 
 RTCP = packets("rtcp.txt")
@@ -139,6 +143,45 @@ def test_voice_metrics(frame, fraction, r, lq, cq):
 def test_what_reports_on_no_source_has_no_record(capture, frame):
     # rtcp.pt 204; 204; 203,202; 201,202 with rtcp.rc 0, twice
     assert qos.decode(RTCP[capture, frame]).records == ()
+
+
+def round_trip(capture: str, frame: int) -> float | None:
+    """Of the first block of a report, after those before it in the capture."""
+    trips = RoundTrips()
+    for name, number, time, data in lines("rtcp.txt"):
+        if name != capture:
+            continue
+        report, micros = rtcp.decode(bytes.fromhex(data))[0], round(float(time) * 1_000_000)
+        if int(number) == frame:
+            block = report.blocks[0]
+            return trips.back(0, block.source_ssrc, block.lsr, block.dlsr, micros)
+        if isinstance(report, rtcp.SenderReport):
+            middle = (report.ntp_seconds & 0xFFFF) << 16 | report.ntp_fraction >> 16
+            trips.sent(0, report.ssrc, middle, micros, 0)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("capture", "frame", "captured", "dlsr", "delay", "trip"),
+    [  # rtcp.lsr-frame-captured, rtcp.ssrc.dlsr and rtcp.roundtrip-delay, of tshark -2
+        # -o rtcp.show_roundtrip_calculation:TRUE -o rtcp.roundtrip_min_threshhold:0
+        (BARESIP, 507, 36, 2359, 1, 0.356),
+        (BARESIP, 1004, 4964, 325320, 1, None),
+        (BARESIP, 1009, 36, 2359, 1, 0.304),
+        (OVER_TCP, 17, 17, 1048, 2, 1.379),
+    ],
+)
+def test_round_trips(capture, frame, captured, dlsr, delay, trip):
+    assert round_trip(capture, frame) == (None if trip is None else pytest.approx(trip, abs=0.001))
+    # tshark subtracts what it has cut off to whole milliseconds.  By the microsecond that of frame
+    # 1004 is -0.31 ms: no round trip.
+    assert captured - dlsr * 1000 // 65536 == delay
+    assert trip is None or delay - 2 < trip <= delay
+
+
+def test_a_round_trip_that_no_sdp_announced():
+    # tshark tells none: the capture has no SIP.  DLSR 263452, 4.028126 s after frame 1.
+    assert round_trip(COMPOUND, 4) == pytest.approx(8.168, abs=0.001)
 
 
 # frame, ssrc, its packets and octets; source_ssrc, fraction_lost, packets_lost, ia_jitter
