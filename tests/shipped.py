@@ -60,6 +60,7 @@ class Shipped:
         type=1,
         src="10.0.0.1",
         dst="10.0.0.2",
+        dst_port=5060,
         node="",
         correlation="",
     ):
@@ -72,7 +73,7 @@ class Shipped:
                 src=ip_address(src).packed,
                 dst=ip_address(dst).packed,
                 src_port=5060,
-                dst_port=5060,
+                dst_port=dst_port,
                 seconds=int(at),
                 micros=round(at % 1 * 1_000_000),
                 payload_type=type,
