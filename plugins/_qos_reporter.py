@@ -1,8 +1,8 @@
 """Reports of calls, made of their RTCP and of their measured RTP.
 
 A call has a report for each pair of addresses between which its media flow.  Local is the caller's
-side, the one whose address SDP of the caller names; without SDP the side that was told of first.
-LocalMetrics are what the local side received.
+side, the one whose address SDP of the caller names; without SDP the side whose reception was told
+first.  LocalMetrics are what the local side received.
 
 A call is told of TAIL_SECONDS after BYE, as the last reports are still on their way; without its
 signalling, after the last of its measured streams; else when nothing came for five minutes.  At
@@ -130,7 +130,7 @@ class Reporter:
         call.heard = now
         measured = report.form == qos.RTP_AGENT
         source, target = call.ends_of(frame, measured)
-        pair = call.pair(source, target, int(at))
+        pair = call.pair(*((target, source) if measured else (source, target)), int(at))
         if pair is None:
             self.counts["no_room"] += 1
             return False
@@ -276,6 +276,8 @@ class _Pair:
             if record.ssrc is not None:
                 heard.ssrc = record.ssrc
             stream.take(record, at)
+            if report.kind == FINAL:
+                stream.end()
         return taken
 
     def streams(self) -> list[Stream]:
@@ -361,12 +363,12 @@ class _Call:
         source, target = (frame.src, frame.src_port), (frame.dst, frame.dst_port)
         return (source, target) if measured else (self._rtp(source), self._rtp(target))
 
-    def pair(self, source: _Address, target: _Address, seconds: int) -> _Pair | None:
+    def pair(self, hearing: _Address, heard: _Address, seconds: int) -> _Pair | None:
         """The media between the two; None when the call has too many."""
-        key = frozenset((source, target))
+        key = frozenset((hearing, heard))
         found = self.pairs.get(key)
-        if found is None and len(self.pairs) < _MAX_PAIRS and source != target:
-            found = self.pairs[key] = _Pair(source, target, seconds)
+        if found is None and len(self.pairs) < _MAX_PAIRS and hearing != heard:
+            found = self.pairs[key] = _Pair(hearing, heard, seconds)
         return found
 
     def hear_final(self, pair: _Pair, report: qos.Report, now: float) -> None:

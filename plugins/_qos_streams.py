@@ -99,6 +99,10 @@ class Stream:
         self._sent_at = at
         self._compare()
 
+    def end(self) -> None:
+        """Its counts are final: if it goes on, they begin anew."""
+        self._now = None
+
     def begin_interval(self) -> None:
         """What comes now is of the next interval."""
         self.interval = Span()
