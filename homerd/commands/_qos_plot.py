@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from homerd.commands._qos_report import CLASSES, Report
 from homerd.commands._qos_table import ssrc_of
+from homerd.commands._shown import printable
 from homerd.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _streams(reports: Sequence[Report]) -> Iterator[Stream]:
                 label.append(part)
                 alike = [other for other in alike if other[place] == part]
         own.sort(key=lambda report: report.micro_ts)
-        yield Stream(" ".join(filter(None, label)) or "reports", own)
+        yield Stream(printable(" ".join(filter(None, label))) or "reports", own)
 
 
 # In the terminal
@@ -161,7 +162,7 @@ def text_plot(plot: Plot, width: int, *, colours: bool, can_show: Callable[[str]
     seconds = (last - first).total_seconds()
     ticks = _moments(first, seconds, width // 20)
     labels = [f"{first + timedelta(seconds=tick):{_clock(seconds)}}" for tick in ticks]
-    lines = [_legend(plot, colours)]
+    lines = [_legend(plot, colours, can_show)]
     for panel in plot.panels:
         figure = plotext.figure
         figure.clear()
@@ -190,11 +191,11 @@ def text_plot(plot: Plot, width: int, *, colours: bool, can_show: Callable[[str]
     return "\n".join(lines)
 
 
-def _legend(plot: Plot, colours: bool) -> str:
+def _legend(plot: Plot, colours: bool, can_show: Callable[[str], bool]) -> str:
     shown = []
     for place, stream in enumerate(plot.streams):
         sign = f"\x1b[{_ANSI[place]}m--\x1b[0m" if colours else _LETTERS[place]
-        shown.append(f"{sign} {stream.label}")
+        shown.append(f"{sign} {printable(stream.label, can_show)}")
     return "\n".join(shown)
 
 
@@ -207,7 +208,7 @@ def _moments(first: datetime, seconds: float, most: int) -> list[float]:
 
 def _levels(top: float) -> list[float]:
     """From 0 to the next round number above *top*."""
-    unit = 10 ** math.floor(math.log10(top / 4)) if top > 0 else 0.25
+    unit = 10.0 ** math.floor(math.log10(top / 4)) if top > 0 else 0.25
     step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor * 4 >= top)
     return [step * place for place in range(5)]
 
@@ -291,7 +292,7 @@ def _draw(figure: Figure, plot: Plot) -> None:
         list(lines.values()),
         list(lines),
         loc="outside lower center",
-        ncols=min(3, len(lines)),
+        ncols=max(1, min(3, len(lines), 120 // (6 + max(map(len, lines))))),
         frameon=False,
     )
 

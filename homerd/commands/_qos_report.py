@@ -19,6 +19,8 @@ CLASSES = (
     (1.00, "not recommended"),
 )
 
+_LAST = 2**57  # microseconds, in the year 6536: of a clock that is out of its mind
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -81,11 +83,8 @@ class Report:
 
     @property
     def time(self) -> datetime:
-        """When the report was captured, UTC."""
-        try:
-            return EPOCH + timedelta(microseconds=self.micro_ts)
-        except OverflowError:  # a clock that is out of its mind
-            return datetime.max.replace(tzinfo=EPOCH.tzinfo)
+        """When the report was captured, UTC, as near to it as can be drawn."""
+        return EPOCH + timedelta(microseconds=max(0, min(self.micro_ts, _LAST)))
 
     @property
     def quality(self) -> str:

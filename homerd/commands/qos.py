@@ -101,6 +101,8 @@ def _check(options: argparse.Namespace) -> None:
             if getattr(options, name):
                 fault(f"--{name} draws one call: homerd qos CALL-ID --{name}")
         return
+    if not options.call_id:
+        fault("CALL-ID is empty: --no-call lists reports that belong to no known call")
     for name, given in of_lists:
         if given is not None:
             fault(f"{name} chooses among calls, and does not go with CALL-ID")

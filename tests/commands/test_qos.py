@@ -407,6 +407,37 @@ def test_text_of_the_network_is_drawn_as_it_is(qos, tmp_path):
     assert {f"Call-ID {call_id}", "_$x received"} <= set(texts_of(svg))
 
 
+def test_figures_out_of_their_mind_are_drawn_nevertheless(qos, tmp_path):
+    wild = [
+        report(0, "c", mos=4.0, jitter=1e307, loss=-1e300, leg="\x1b[2J\0", ssrc=-1),
+        report(5, "c", mos=-7.0, jitter=0.0, loss=1e-300, micro_ts=(1 << 63) - 1),
+        report(5, "c", mos=99.0, rtt=0.0, micro_ts=-(1 << 62)),
+    ]
+    url = store(f"sqlite://{tmp_path}/y.db", wild)
+    for asked in ([], ["--plot"], ["--json"]):
+        assert qos(url, "c", *asked)[0::2] == (0, "")
+    for form in ("svg", "png"):
+        assert qos(url, "c", "--save", str(tmp_path / f"a.{form}"))[0::2] == (0, "")
+    assert "?[2J? received" in texts_of(tmp_path / "a.svg")
+    assert [each["mos"] for each in told(qos, url)] == [-7.0]
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_user_who_may_only_read_is_enough(qos, request, kind):
+    server = request.getfixturevalue(SERVERS[kind])
+    name, user = "homer_qos_read", f"qos_reader_of_{kind}"
+    store(database_on(server, name), REPORTS)
+    if kind == "postgres":
+        server.rows_as_root(f"CREATE USER {user} WITH PASSWORD 'x'", name)
+        server.rows_as_root(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {user}", name)
+    else:
+        server.rows_as_root(f"CREATE USER {user} IDENTIFIED BY 'x'", name)
+        server.rows_as_root(f"GRANT SELECT ON {name}.* TO {user}", name)
+    url = server.url("postgres" if kind == "postgres" else "mysql", user, "x", name)
+    assert [each["call_id"] for each in told(qos, url)] == ["bad", "BAD"]
+    assert len(told(qos, url, "bad")) == 3
+
+
 def test_a_plot_of_text(qos, stored):
     status, out, errors = qos(stored, "bad", "--plot")
     lines = out.splitlines()
@@ -473,6 +504,7 @@ def test_faults_of_a_picture(qos, database, tmp_path):
     [
         (["c", "--save", "a.pdf"], 'expected FILE.png or FILE.svg, got "a.pdf"'),
         (["c", "--save", "png"], 'expected FILE.png or FILE.svg, got "png"'),
+        ([""], "CALL-ID is empty: --no-call lists reports that belong to no known call"),
         (["--save", "a.png"], "--save draws one call: homerd qos CALL-ID --save"),
         (["--plot"], "--plot draws one call: homerd qos CALL-ID --plot"),
         (["c", "--by", "codec"], "--by chooses among calls, and does not go with CALL-ID"),
