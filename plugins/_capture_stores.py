@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from homerd.api import Archive, ConfigError, Worker
+from homerd.api import Archive, ConfigError, RetryLater, Worker
 from homerd_plugins import _homer7
 from homerd_plugins._archive_stores import StoreTables, has_tables, tables_of
 from homerd_plugins._archiving import ArchivingKeeper, Exporter
@@ -16,7 +16,7 @@ from homerd_plugins._homer5 import REPORT_COLUMNS, SIP_COLUMNS, Column, is_famil
 from homerd_plugins._homer_app import tell_homer_app
 from homerd_plugins._reader import Reader, reader_of
 from homerd_plugins._refilling import Refill
-from homerd_plugins._serversink import ServerSink
+from homerd_plugins._serversink import ServerSink, one_line
 from homerd_plugins._stores import (
     ENVIRONMENT,
     POSTGRES,
@@ -113,14 +113,22 @@ class Stores:
         if self._upkeep is not None:
             self._upkeep.stop()
 
-    def remove_old(self, kept: Kept, *, dry: bool) -> Iterator[tuple[str, str]]:
-        """Remove what is too old or too much in each store; (store, what was or would be)."""
+    def remove_old(self, kept: Kept, *, dry: bool) -> Iterator[tuple[str, str, str]]:
+        """Remove what is too old or too much in each store.
+
+        Gives (store, what was or would be removed, why it was not); one that cannot be looked
+        after, as a whole, stops no other.
+        """
         for address, make in self._keepers().items():
             keeper = make()
-            keeper.connect()
             try:
+                keeper.connect()
                 for removal in remove_old(keeper, kept, time.time(), dry=dry):
-                    yield address.shown, str(removal)
+                    yield address.shown, str(removal), removal.fault
+            except (ConfigError, RetryLater) as error:
+                yield address.shown, "", str(error)
+            except keeper.errors as error:
+                yield address.shown, "", one_line(error)
             finally:
                 keeper.close()
 

@@ -196,6 +196,12 @@ class FlatSink(BatchSink):
 
     # Upkeep, on a sink that is never started
 
+    errors = (OSError,)
+
+    def is_connected(self) -> bool:
+        """Whether the folder is there."""
+        return self.folder.is_dir()
+
     def kept_tables(self) -> list[str]:
         """The tables whose names have a day; of others' files no rows can be removed."""
         return sorted(name for name in self._names() if date_of(name))

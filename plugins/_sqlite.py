@@ -184,6 +184,12 @@ class SqliteSink(BatchSink):
 
     # Upkeep, on a sink that is never started
 
+    errors = (sqlite3.Error,)
+
+    def is_connected(self) -> bool:
+        """Whether the file is open."""
+        return self._connection is not None
+
     def kept_tables(self) -> list[str]:
         """Tables that are there."""
         assert self._connection is not None

@@ -13,11 +13,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Protocol
 
-from homerd.api import ConfigError, RetryLater
+from homerd.api import ArchiveError, ConfigError, RetryLater
 from homerd_plugins._homer5 import Column
 
 log = logging.getLogger("homerd.upkeep")
@@ -35,6 +36,7 @@ _TIMES = ("date", "create_date")  # keys of the column that rows are deleted by
 LEAST_SIZE = 1 << 20
 
 AGE, SIZE = "age", "size"  # why something goes
+_REFUSALS = (ArchiveError, ConfigError, RetryLater)  # of a keeper, beside its driver's errors
 
 
 class Retention:
@@ -71,7 +73,7 @@ class RetentionSize:
 class Removal:
     """What is to go: a whole table, or the rows of one that are older than *before*.
 
-    bytes: what the table takes, where its size is why it goes.
+    bytes: what the table takes, where its size is why it goes.  fault: why it is there still.
     """
 
     table: str
@@ -79,6 +81,7 @@ class Removal:
     whole: bool
     why: str = AGE
     bytes: int = 0
+    fault: str = ""
 
     def __str__(self) -> str:
         if self.why == SIZE:
@@ -104,17 +107,21 @@ class Kept:
 class Keeper(Protocol):
     """A store's own connection for upkeep.
 
-    moved_rows: those brought from a default partition to their own.
+    moved_rows: those brought from a default partition to their own.  errors: its driver's.
     """
 
     where: str
     moved_rows: int
+    errors: tuple[type[Exception], ...]
 
     def connect(self) -> None:
         """Connect; raises RetryLater, ConfigError."""
 
     def close(self) -> None:
         """Let go of the connection."""
+
+    def is_connected(self) -> bool:
+        """Whether the connection is there still."""
 
     def kept_tables(self) -> list[str]:
         """Tables and partitions that are there."""
@@ -219,17 +226,18 @@ def oversize(
 
 
 def remove_old(keeper: Keeper, kept: Kept, now: float, *, dry: bool = False) -> list[Removal]:
-    """Remove what is too old or too much; gives what was, or with *dry* would be, removed."""
+    """Remove what is too old or too much; gives what was, or with *dry* would be, removed.
+
+    A table that cannot be removed is given with its fault, and stops no other.
+    """
     done = []
     for removal in removals(keeper.kept_tables(), kept.days, now):
-        done.append(removal)
-        if not dry:
-            _remove(keeper, removal)
+        done.append(removal if dry else _remove(keeper, removal))
     if kept.size:
         done += _shrink(
-            keeper, kept, now, {removal.table for removal in done if removal.whole}, dry
+            keeper, kept, now, {each.table for each in done if each.whole and not each.fault}, dry
         )
-    if done and not dry:
+    if not dry and not all(removal.fault for removal in done):
         keeper.give_back()
     return done
 
@@ -241,8 +249,10 @@ def _shrink(keeper: Keeper, kept: Kept, now: float, gone: set[str], dry: bool) -
         yield from oversize(sizes, kept.size, kept.is_ours, now)
         return
     while (removal := next(oversize(sizes, kept.size, kept.is_ours, now), None)) is not None:
-        _remove(keeper, removal)
+        removal = _remove(keeper, removal)
         yield removal
+        if removal.fault:  # a newer table is not to go in place of an older one
+            return
         sizes = keeper.sizes()
         if removal.table in sizes:  # nobody may drop it, and it would be tried for ever
             log.warning("table is still there table=%s store=%s", removal.table, keeper.where)
@@ -258,8 +268,15 @@ def _shrink(keeper: Keeper, kept: Kept, now: float, gone: set[str], dry: bool) -
         )
 
 
-def _remove(keeper: Keeper, removal: Removal) -> None:
-    keeper.remove(removal.table, f"{removal.before:%Y-%m-%d %H:%M:%S}", removal.whole)
+def _remove(keeper: Keeper, removal: Removal) -> Removal:
+    """Remove; gives *removal*, with its fault if it was not done."""
+    try:
+        keeper.remove(removal.table, f"{removal.before:%Y-%m-%d %H:%M:%S}", removal.whole)
+    except (*keeper.errors, *_REFUSALS) as error:
+        told = " ".join(str(error).split()) or type(error).__name__
+        if not keeper.is_connected():
+            raise RetryLater(f"{removal}: {told}") from error
+        return replace(removal, fault=told)
     if removal.whole:
         log.info(
             "table dropped by retention table=%s why=%s store=%s",
@@ -267,13 +284,15 @@ def _remove(keeper: Keeper, removal: Removal) -> None:
             removal.why,
             keeper.where,
         )
+    return removal
 
 
 class Upkeep:
     """A thread that looks after the stores once an hour, on connections of its own.
 
     keepers: makes one for each store.  tables: those that will be needed, with their layout, by
-    the store's place in *keepers*, at a time.  failures: rounds that a store did not let finish.
+    the store's place in *keepers*, at a time.  failures: steps that a store did not let finish, and
+    tables that could not be removed.
     dropped: tables, by why.  moved: rows brought from a default partition to their own.
     chores: what is to be done once; ConfigError puts it off.
     """
@@ -292,7 +311,7 @@ class Upkeep:
         self._kept = kept
         self._tables = tables
         self._chores = list(chores)
-        self._said = ""
+        self._said: set[str] = set()  # what failed, since all went well
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
 
@@ -309,6 +328,8 @@ class Upkeep:
         while not self._stopped.wait(waits):
             done = [self._round(place) for place in range(len(self._keepers))]
             done.append(self._do_chores())
+            if all(done):
+                self._said.clear()
             waits = PERIOD_SECONDS if all(done) else AGAIN_SECONDS
 
     def _do_chores(self) -> bool:
@@ -317,10 +338,7 @@ class Upkeep:
             try:
                 self._chores[0]()
             except ConfigError as error:
-                self.failures += 1
-                if str(error) != self._said:  # and not once a minute
-                    self._said = str(error)
-                    log.warning('upkeep put off error="%s"', error)
+                self._failed('upkeep put off error="%s"', error)
                 return False
             del self._chores[0]
         return True
@@ -328,21 +346,47 @@ class Upkeep:
     def _round(self, place: int) -> bool:
         """Look after one store; False when it did not let that finish."""
         keeper: Keeper = self._keepers[place]()
+        failures = self.failures
+        if self._step(keeper, keeper.connect):
+            # Rows that come need their tables; what is too old can wait.
+            self._step(keeper, partial(self._make_ahead, keeper, place))
+            self._step(keeper, partial(self._remove_old, keeper))
+        self._step(keeper, keeper.close)
+        return self.failures == failures
+
+    def _step(self, keeper: Keeper, step: Callable[[], object]) -> bool:
+        """Do a part of a round; False when it failed."""
         try:
-            keeper.connect()
-            done = remove_old(keeper, self._kept, time.time())
-            self.dropped.update(removal.why for removal in done if removal.whole)
-            now = int(time.time())
-            times = [now + hours * 3600 for hours in range(24 * DAYS_AHEAD + 1)]
-            for table, layout in self._tables(place, times):
-                keeper.make_ahead(table, layout)
-            keeper.make_partitions_ahead(times)
-            self.moved += keeper.moved_rows
+            step()
         except Exception as error:  # a store's own, and the thread must outlive it
-            self.failures += 1
-            level = logging.DEBUG if isinstance(error, RetryLater) else logging.WARNING
-            log.log(level, 'upkeep put off store=%s error="%s"', keeper.where, error)
+            away = isinstance(error, RetryLater)
+            self._failed('upkeep put off store=%s error="%s"', keeper.where, error, away=away)
             return False
-        finally:
-            keeper.close()
         return True
+
+    def _make_ahead(self, keeper: Keeper, place: int) -> None:
+        now = int(time.time())
+        times = [now + hours * 3600 for hours in range(24 * DAYS_AHEAD + 1)]
+        for table, layout in self._tables(place, times):
+            keeper.make_ahead(table, layout)
+        keeper.make_partitions_ahead(times)
+        self.moved += keeper.moved_rows
+
+    def _remove_old(self, keeper: Keeper) -> None:
+        for removal in remove_old(keeper, self._kept, time.time()):
+            if removal.fault:
+                self._failed(
+                    'not removed, tried again in a minute what="%s" store=%s error="%s"',
+                    removal,
+                    keeper.where,
+                    removal.fault,
+                )
+            elif removal.whole:
+                self.dropped[removal.why] += 1
+
+    def _failed(self, text: str, *values: object, away: bool = False) -> None:
+        """Count a failure and tell it, not once a minute."""
+        self.failures += 1
+        said = text % values
+        log.log(logging.DEBUG if away or said in self._said else logging.WARNING, "%s", said)
+        self._said.add(said)

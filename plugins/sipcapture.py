@@ -322,8 +322,8 @@ class SipCapture(Plugin):
         if self._stores is not None:
             self._stores.stop_upkeep()
 
-    def remove_old(self, dry: bool) -> Iterator[tuple[str, str]]:
-        """For `homerd retention`: (store, what was or would be removed)."""
+    def remove_old(self, dry: bool) -> Iterator[tuple[str, str, str]]:
+        """For `homerd retention`: (store, what was or would be removed, why it was not)."""
         return self.make_stores().remove_old(self._kept, dry=dry)
 
     @property

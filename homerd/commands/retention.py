@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from homerd.commands.check import add_script_options
 from homerd.core import log
@@ -21,7 +22,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(options: argparse.Namespace) -> int:
-    """Remove what is too old or too much in every store of the script."""
+    """Remove what is too old or too much in every store; 1 when something could not be."""
     program = load(options.file, defines=options.define)
     plugin = program.registry.plugin("sipcapture")
     if plugin is None:
@@ -32,10 +33,15 @@ def run(options: argparse.Namespace) -> int:
             ' modparam("sipcapture", "retention_size", "10GB")'
         )
     log.start()
-    removed = 0
-    for store, removal in plugin.remove_old(dry=options.dry_run):
-        print(f"{store}: {removal}")
-        removed += 1
-    if not removed:
+    removed = faults = 0
+    for store, removal, fault in plugin.remove_old(dry=options.dry_run):
+        if fault:
+            faults += 1
+            what = f"{removal}: " if removal else ""
+            print(f"homerd: {store}: {what}{fault}", file=sys.stderr)
+        else:
+            print(f"{store}: {removal}")
+            removed += 1
+    if not removed and not faults:
         print("nothing is too old or too much")
-    return 0
+    return 1 if faults else 0

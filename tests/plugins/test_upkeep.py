@@ -11,17 +11,21 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from alarm_peers import wait_for
 
 from homerd.cli import main
 from homerd_plugins._archive_stores import tables_of
 from homerd_plugins._homer5 import REPORT_COLUMNS, SIP_COLUMNS
 from homerd_plugins._homer7 import COLUMNS, partition_name
+from homerd_plugins._serversink import ServerSink
 from homerd_plugins._sql import read_all
 from homerd_plugins._stores import Address, sink_for
 from homerd_plugins._upkeep import (
+    AGE,
     Kept,
     Retention,
     RetentionSize,
+    Upkeep,
     oversize,
     removals,
     remove_old,
@@ -289,6 +293,72 @@ def test_nobody_who_inserts_waits_for_a_partition_that_somebody_reads(by, postgr
     assert inserted
     remove()
     assert postgres.rows("SELECT count(*) FROM hep_proto_1_call") == [(1 + inserted,)]
+
+
+def test_a_table_that_cannot_be_removed_stops_no_other(keeper):
+    date = "2023-11-01 00:00:00"
+    keeper.write([report(table, date) for table in ("r_20231101", "r")])
+    execute = keeper.run if isinstance(keeper, ServerSink) else keeper._connection.execute
+    execute("CREATE TABLE a (k int)")
+    done = remove_old(keeper, Kept({"r": 5, "a": 5}), NOON)
+    assert [(each.table, bool(each.fault)) for each in done] == [
+        ("r_20231101", False), ("a", True), ("r", False)
+    ]  # fmt: skip
+    assert "there is no column of a row's time, none of create_date, date" in done[1].fault
+
+
+@pytest.fixture
+def kept_by_a_view(postgres):
+    """A table of retention and one of its size that nobody may drop, and others."""
+    address = Address.of(postgres.url("postgres"))
+    one = sink_for(address, "sipcapture", LAYOUTS)
+    one.connect()
+    for name in ("r_20200101", "r_20200102", "s_20200101"):
+        one.write([report(name, "2020-01-01 00:00:00")])
+    one.close()
+    postgres.rows("CREATE VIEW v AS SELECT * FROM r_20200101")
+    return postgres
+
+
+def test_tables_are_made_ahead_whatever_cannot_be_removed(kept_by_a_view, caplog):
+    address = Address.of(kept_by_a_view.url("postgres"))
+    upkeep = Upkeep(
+        [lambda: sink_for(address, "upkeep", LAYOUTS)],
+        Kept({"r": 5, "s": 5}),
+        lambda place, times: [("r_20991231", 1)],
+    )
+    upkeep.start()
+    wait_for(lambda: upkeep.dropped[AGE] == 2)
+    upkeep.stop()
+    assert upkeep.failures == 1
+    names = kept_by_a_view.rows(
+        "SELECT relname FROM pg_class WHERE relname LIKE '__2%' AND relkind='r'"
+    )
+    assert sorted(names) == [("r_20200101",), ("r_20991231",)]
+    assert 'not removed, tried again in a minute what="drop r_20200101"' in caplog.text
+
+
+def test_the_command_goes_on_after_a_table_that_cannot_be_removed(kept_by_a_view, tmp_path, capsys):
+    path = tmp_path / "homer.cfg"
+    url = kept_by_a_view.url("postgres")
+    path.write_text(
+        f'loadmodule "sipcapture"\nmodparam("sipcapture", "db_url", "{url}")\n'
+        'modparam("sipcapture", "retention", "r=5;s=5")\nrequest_route { exit; }\n'
+    )
+    assert main(["retention", "-f", str(path)]) == 1
+    told = capsys.readouterr()
+    assert [line.partition(": ")[2] for line in told.out.splitlines()] == [
+        "drop r_20200102", "drop s_20200101"
+    ]  # fmt: skip
+    assert "drop r_20200101: cannot drop table r_20200101 because other objects" in told.err
+
+
+def test_a_newer_table_does_not_go_for_the_size_in_place_of_an_older(kept_by_a_view):
+    keeper = sink_for(Address.of(kept_by_a_view.url("postgres")), "upkeep", LAYOUTS)
+    keeper.connect()
+    done = remove_old(keeper, Kept({}, 1, "r".__eq__), NOON)
+    assert [(each.table, bool(each.fault)) for each in done] == [("r_20200101", True)]
+    keeper.close()
 
 
 def test_tables_made_ahead_are_those_a_row_would_make(postgres):
