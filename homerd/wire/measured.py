@@ -1,7 +1,8 @@
 """Measured values out of text that others wrote: numbers within their range, or a fault.
 
 A fault is a pair (field, fault), of which a report keeps a list: what is wrong with one field says
-nothing of the others.  Fields are those of a table, never what a sender made up.
+nothing of the others, and what could be put right is one too.  Fields are those of a table, never
+what a sender made up.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from typing import Any
 
 from homerd.errors import DecodeError
 
-# number: no number.  range: outside what the field may hold.  doubled: twice, with different
-# values.  missing: what every report must have.  joined: no blank before the next; read anyway.
-FAULTS = ("number", "range", "doubled", "missing", "joined")
+# What makes a field unknown.  number: no number.  range: outside what the field may hold.  doubled:
+# twice, with different values.  missing: what every report must have.
+# What is put right.  joined: no blank before the next.  sign: printed with a sign that it does not
+# have, or without the one it has.  epoch: seconds since 1970 where NTP's are due.  count: not as
+# many as there are.
+CORRECTED = ("joined", "sign", "epoch", "count")
+FAULTS = ("number", "range", "doubled", "missing", *CORRECTED)
 
 Fault = tuple[str, str]
 

@@ -108,11 +108,15 @@ def read(found: dict[str, Any]) -> Report:
     blocks = found.get("report_blocks")
     if isinstance(blocks, dict):
         blocks = [blocks]
+    objects = _objects(blocks, "report_blocks", faults)
+    count = whole(found.get("report_count"), "report_count", 0, _WORD, faults)
+    if count is not None and count != len(objects):
+        faults.append(("report_count", "count"))
     return Report(
         _unsigned(found, "ssrc", faults),
         whole(found.get("type"), "type", 0, 255, faults),
         _sender(found.get("sender_information"), faults),
-        [_block(each, faults) for each in _objects(blocks, "report_blocks", faults)],
+        [_block(each, faults) for each in objects],
         _voice(found, faults),
         _mos(found.get("mos"), "mos", 1, faults),
         _cname(found.get("sdes_information")),
@@ -142,6 +146,8 @@ def _sender(found: object, faults: list[Fault]) -> Sender | None:
     # Asterisk tells Unix time, all others NTP's.
     if seconds is not None and seconds >= NTP_1970:
         seconds -= NTP_1970
+    elif seconds:
+        faults.append(("ntp_timestamp_sec", "epoch"))
     return Sender(
         seconds,
         _unsigned(found, "rtp_timestamp", faults),
@@ -165,7 +171,8 @@ def _middles(seconds: int | None, fraction: int | None) -> tuple[int, ...]:
 def _block(found: dict[str, Any], faults: list[Fault]) -> Block:
     lost = whole(found.get("packets_lost"), "packets_lost", -0x800000, 0xFFFFFF, faults)
     if lost is not None and lost > 0x7FFFFF:
-        lost -= 0x1000000  # printed without its sign
+        lost -= 0x1000000
+        faults.append(("packets_lost", "sign"))
     return Block(
         _unsigned(found, "source_ssrc", faults),
         whole(found.get("fraction_lost"), "fraction_lost", 0, 255, faults),
@@ -178,8 +185,14 @@ def _block(found: dict[str, Any], faults: list[Fault]) -> Block:
 
 
 def _unsigned(found: dict[str, Any], field: str, faults: list[Fault]) -> int | None:
-    value = whole(found.get(field), field, -(1 << 31), _WORD - 1, faults)
-    return value + _WORD if value is not None and value < 0 else value
+    value = found.get(field)
+    if type(value) is int and 0 <= value < _WORD:  # Hot path: 0.2 µs, all below 0.7
+        return value
+    value = whole(value, field, -(1 << 31), _WORD - 1, faults)
+    if value is not None and value < 0:
+        faults.append((field, "sign"))
+        return value + _WORD
+    return value
 
 
 # Field of Voice -> its names in report_blocks_xr and voip_metrics, in Extended_report_information.
@@ -241,7 +254,8 @@ def _measure(field: str, value: object, name: str, faults: list[Fault]) -> float
     if field in _LEVELS:
         level = number(value, name, -128, 255, faults)
         if level is not None and level > 127:
-            level -= 256  # printed without its sign
+            level -= 256
+            faults.append((name, "sign"))
         return None if level == 127 else level
     if field in ("r", "external_r"):
         if value in (127, "127"):

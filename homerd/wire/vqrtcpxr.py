@@ -398,7 +398,8 @@ def _address(text: str | None, line: str, faults: list[Fault]) -> Address:
             faults.append((line, "number"))
         else:
             if -0x80000000 <= ssrc < 0:
-                ssrc += 1 << 32  # printed with its sign
+                ssrc += 1 << 32
+                faults.append((line, "sign"))
             if not 0 <= ssrc <= 0xFFFFFFFF:
                 ssrc = None
                 faults.append((line, "range"))

@@ -48,7 +48,7 @@ def test_rtpengine():
 def test_blocks_are_counted_and_a_sign_is_taken_away():
     told = rtcpjson.decode(SIGNED)
     assert told.blocks == [Block(898343773, 0, 0, 20881, 1, 3197960650, 7733)]
-    assert told.faults == []
+    assert told.faults == [("report_count", "count"), ("lsr", "sign")]
 
 
 def test_asterisk_has_unix_time_text_and_signs():
@@ -68,11 +68,39 @@ def test_asterisk_has_unix_time_text_and_signs():
     assert told.ssrc == 0xFFFFFFFF
     assert told.sender == Sender(1700000000, 0xFFFFFFA0, 50, 8000, (0xF1000007, 0x6F808000))
     assert told.blocks == [Block(0xFFFFFFFE, None, -1, None, 20, 12345, None)]
+    assert told.faults == [
+        ("ssrc", "sign"),
+        ("ntp_timestamp_sec", "epoch"),
+        ("rtp_timestamp", "sign"),
+        ("source_ssrc", "sign"),
+    ]
 
 
 def test_heplify_prints_what_is_lost_without_its_sign():
-    assert block(packets_lost=16777215).blocks[0].packets_lost == -1
-    assert block(packets_lost=8388607).blocks[0].packets_lost == 8388607
+    told = block(packets_lost=16777215)
+    assert (told.blocks[0].packets_lost, told.faults) == (-1, [("packets_lost", "sign")])
+    told = block(packets_lost=8388607)
+    assert (told.blocks[0].packets_lost, told.faults) == (8388607, [])
+
+
+def test_heplify_may_tell_a_score():
+    assert decode(type=200, mos=4.3).mos == 4.3
+    assert decode(type=200, mos="4.3").mos == 4.3
+    assert (decode(mos=0).mos, decode(mos=127).mos) == (None, None)
+    assert decode(mos=5.5).faults == [("mos", "range")]
+
+
+def test_a_level_without_its_sign_is_put_right_and_counted():
+    told = decode(voip_metrics={"signal_level": 235, "noise_level": -50, "r_factor": 90})
+    assert (told.voice.signal, told.voice.noise) == (-21, -50)
+    assert told.faults == [("signal_level", "sign")]
+
+
+def test_captagent_tells_one_block_and_others_all():
+    two = [{"source_ssrc": 1}, {"source_ssrc": 2}]
+    assert len(decode(report_count=2, report_blocks=two).blocks) == 2
+    told = decode(report_count=1, report_blocks=two)
+    assert (len(told.blocks), told.faults) == (2, [("report_count", "count")])
 
 
 def test_heplify_has_zeros_where_there_is_no_sender_and_no_extended_report():

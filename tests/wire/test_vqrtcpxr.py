@@ -172,13 +172,19 @@ def test_a_line_may_be_spelt_in_many_ways(line):
     [
         ("IP=192.0.2.1 Port=6000 SSRC=0x54c62a13", Address("192.0.2.1", 6000, 0x54C62A13)),
         ("IP:192.0.2.1 PORT:30539", Address("192.0.2.1", 30539)),
-        ("IP=192.0.2.1 PORT=7078 SSRC=-2", Address("192.0.2.1", 7078, 0xFFFFFFFE)),
+        ("IP=192.0.2.1 PORT=7078 SSRC=1357", Address("192.0.2.1", 7078, 1357)),
         ("IP= PORT=62754 SSRC=", Address(None, 62754)),
     ],
 )
 def test_addresses_of_phones(line, address):
     told = vqrtcpxr.decode(f"VQAlertReport: Type=NLR\nCallID:c\nLocalAddr: {line}\n".encode())
     assert (told.local_address, told.faults) == (address, [])
+
+
+def test_a_sign_of_an_ssrc_is_taken_away_and_counted():
+    told = vqrtcpxr.decode(b"VQAlertReport: Type=NLR\nCallID:c\nRemoteAddr: SSRC=-2\n")
+    assert told.remote_address.ssrc == 0xFFFFFFFE
+    assert told.faults == [("remoteaddr", "sign")]
 
 
 # -- what cannot be read
