@@ -30,6 +30,7 @@ _COLOURS = (
 _ANSI = (34, 31, 32, 35, 33, 36, 37, 90)
 _TERMINAL = ("blue", "red", "green", "magenta", "yellow", "cyan", "white", "gray")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_MARKED = 100  # points; of more the marks hide one another
 _LETTERS = "x+o*#@%&"  # where there are no colours
 _BOX = str.maketrans("┌┐└┘├┤┬┴┼─│", "+++++++++-|")
 _SHORTEST = timedelta(seconds=20)  # of an axis
@@ -166,6 +167,7 @@ def text_plot(plot: Plot, width: int, *, colours: bool, can_show: Callable[[str]
     for panel in plot.panels:
         figure = plotext.figure
         figure.clear()
+        figure.theme("colorless")  # but for the lines; the usual one has a ground of its own
         figure.plot_size(width, panel.rows)
         figure.title(panel.label)
         top = 0.0
@@ -264,9 +266,9 @@ def _draw(figure: Figure, plot: Plot) -> None:
                 [time for time, _ in points],
                 [value for _, value in points],
                 color=_COLOURS[place],
-                marker=_MARKERS[place],
+                marker=_MARKERS[place] if len(points) <= _MARKED else "",
                 markersize=4,
-                linewidth=1.4,
+                linewidth=1.4 if len(points) <= _MARKED else 0.8,
                 alpha=0.85,
             )
             lines.setdefault(stream.label, line)
