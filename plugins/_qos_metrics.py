@@ -23,15 +23,10 @@ _CODECS = (
 _KNOWN = {name.upper(): name for name in _CODECS} | {
     "G711U": "PCMU",
     "G711A": "PCMA",
-    "G.711U": "PCMU",
-    "G.711A": "PCMA",
-    "G.722": "G722",
-    "G.723.1": "G723",
-    "G.729": "G729",
+    "G7231": "G723",
     "G729A": "G729",
-    "G.729A": "G729",
+    "G729AB": "G729",
 }
-
 _MOST = 1e9  # whatever is beyond would make the sum worthless
 
 _LABELS = ("trunk", "codec", "leg")
@@ -81,7 +76,7 @@ class QosHistograms:
         if codec is None:
             codec = ""
         else:
-            codec = _KNOWN.get(codec) or _KNOWN.get(codec.upper().partition("/")[0], OTHER)
+            codec = _KNOWN.get(codec) or _label(codec)
         labels = (trunk, codec, record.leg)
         score, jitter, loss, round_trip = self._sets.get(labels) or self._new(labels)
         observed = False
@@ -113,3 +108,7 @@ class QosHistograms:
             histograms = tuple(Histogram(metric.buckets) for metric in self._metrics)
             self._sets[labels] = histograms
         return histograms
+
+
+def _label(codec: str) -> str:
+    return _KNOWN.get(codec.upper().partition("/")[0].replace(".", ""), OTHER)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from homerd.wire import emodel
@@ -55,3 +58,21 @@ def test_delay_and_loss_add_up():
 
 def test_quality_of_a_codec_without_known_impairment_is_not_guessed():
     assert emodel.r_factor("opus", 0) is None
+
+
+def test_the_manual_has_these_numbers():
+    text = (Path(__file__).parents[2] / "docs/parts/qos.yaml").read_text()
+    rows = re.findall(
+        r"^  \| (PCMA|G729) \| (\d+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.M
+    )
+    assert len(rows) == 7
+    for codec, loss, one_way, r, mos in rows:
+        reckoned = emodel.r_factor(codec, int(loss), int(one_way))
+        assert (f"{reckoned:.2f}", f"{emodel.mos(reckoned):.3f}") == (r, mos)
+    for names, ie, bpl in re.findall(
+        r"^  \| .*?\| (`.+?`) \| ([\d.]+) \| ([\d.]+) \|$", text, re.M
+    ):
+        for name in re.findall(r"`([^`]+)`", names):
+            assert emodel.impairment(name) == (float(ie), float(bpl)), name
+    assert f"R = {emodel.BEST} - Id - Ie,eff" in text
+    assert f"0.11 (d - {emodel.KNEE_MS})" in text
