@@ -234,7 +234,8 @@ def _rtcp(told: rtcpjson.Report, clock: int, media: Media) -> list[QosRecord]:
             lost=block.packets_lost,
             highest=block.highest_seq_no,
             loss=None if share is None else share * 100 / 256,
-            jitter=None if block.ia_jitter is None or not clock else block.ia_jitter * 1000 / clock,
+            jitter=_of_clock(block.ia_jitter, clock),
+            max_jitter=_of_clock(told.most_jitter.get(block.source_ssrc), clock),
             rtt=media.trips.get((told.ssrc, block.source_ssrc)),
             mos_lq=told.mos,
         )
@@ -255,6 +256,11 @@ def _rtcp(told: rtcpjson.Report, clock: int, media: Media) -> list[QosRecord]:
             )
         )
     return records
+
+
+def _of_clock(units: float | None, clock: int) -> float | None:
+    """Milliseconds."""
+    return units * 1000 / clock if units is not None and clock else None
 
 
 def _with_voice(record: QosRecord, voice: rtcpjson.Voice) -> QosRecord:
@@ -327,11 +333,13 @@ def _of_stat(
         )
         if leg == "local":
             record = record._replace(mos_lq=_score(quality))
-            if r is not None:
-                # The formula has jitter and delay in it: what is felt in a conversation.
-                record = record._replace(
-                    r=r, r_source=HEPLIFY, mos_cq=rtpstat.mos(r), mos_cq_source=HEPLIFY
-                )
+        if record == QosRecord(leg, direction):
+            continue  # of a fax, or text that nobody has described, or of the other direction
+        if leg == "local" and r is not None:
+            # The formula has jitter and delay in it: what is felt in a conversation.
+            record = record._replace(
+                r=r, r_source=HEPLIFY, mos_cq=rtpstat.mos(r), mos_cq_source=HEPLIFY
+            )
         records.append(_rated(record))
     return records
 

@@ -17,6 +17,7 @@ NTP_1970 = 2_208_988_800  # seconds from 1900 to 1970
 _MAX_BLOCKS = 64
 _WORD = 1 << 32
 _XR = 7  # the block of voice metrics
+_HAS_JITTER = 0x20  # of the flags of a statistics summary
 
 
 class Sender(NamedTuple):
@@ -70,7 +71,11 @@ class Voice(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What one packet told.  mos: heplify's own, where it gives one."""
+    """What one packet told.
+
+    mos: heplify's own, where it gives one.  most_jitter: SSRC -> the highest since the report
+    before, in units of the RTP clock, of RFC 3611 4.6.
+    """
 
     ssrc: int | None
     kind: int | None
@@ -80,6 +85,7 @@ class Report(NamedTuple):
     mos: float | None
     cname: str | None
     faults: list[Fault]
+    most_jitter: dict[int | None, float]
 
 
 def decode(data: bytes) -> Report:
@@ -121,7 +127,19 @@ def read(found: dict[str, Any]) -> Report:
         _mos(found.get("mos"), "mos", 1, faults),
         _cname(found.get("sdes_information")),
         faults,
+        _most_jitter(found, faults),
     )
+
+
+def _most_jitter(found: dict[str, Any], faults: list[Fault]) -> dict[int | None, float]:
+    """Of the statistics summaries, as rtcp.as_json() writes them, that measured it."""
+    most: dict[int | None, float] = {}
+    for each in _objects(found.get("statistics_summary"), "statistics_summary", faults):
+        flags = whole(each.get("flags"), "flags", 0, 255, faults)
+        jitter = number(each.get("max_jitter"), "max_jitter", 0, _WORD - 1, faults)
+        if flags is not None and flags & _HAS_JITTER and jitter is not None:
+            most[_unsigned(each, "id", faults)] = jitter
+    return most
 
 
 def _objects(found: object, field: str, faults: list[Fault]) -> list[dict[str, Any]]:

@@ -166,17 +166,17 @@ def round_trip(capture: str, frame: int) -> float | None:
     [  # rtcp.lsr-frame-captured, rtcp.ssrc.dlsr and rtcp.roundtrip-delay, of tshark -2
         # -o rtcp.show_roundtrip_calculation:TRUE -o rtcp.roundtrip_min_threshhold:0
         (BARESIP, 507, 36, 2359, 1, 0.356),
-        (BARESIP, 1004, 4964, 325320, 1, None),
+        (BARESIP, 1004, 4964, 325320, 1, 0),
         (BARESIP, 1009, 36, 2359, 1, 0.304),
         (OVER_TCP, 17, 17, 1048, 2, 1.379),
     ],
 )
 def test_round_trips(capture, frame, captured, dlsr, delay, trip):
-    assert round_trip(capture, frame) == (None if trip is None else pytest.approx(trip, abs=0.001))
+    assert round_trip(capture, frame) == pytest.approx(trip, abs=0.001)
     # tshark subtracts what it has cut off to whole milliseconds.  By the microsecond that of frame
-    # 1004 is -0.31 ms: no round trip.
+    # 1004 is -0.31 ms, which two clocks may differ by.
     assert captured - dlsr * 1000 // 65536 == delay
-    assert trip is None or delay - 2 < trip <= delay
+    assert delay - 2 < trip <= delay
 
 
 def test_a_round_trip_that_no_sdp_announced():

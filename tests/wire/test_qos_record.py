@@ -39,6 +39,14 @@ def test_voice_metrics_are_of_the_stream_they_name():
     )
 
 
+def test_the_highest_jitter_is_of_the_summary_of_statistics():
+    # RFC 3611 4.6: flags, length, ssrc, begin, end, lost, doubled, jitter least, highest, …
+    summary = "06e00009" + "6b76b25c" + "00010100" + "00000003" + "00000000"
+    summary += "00000001" + "00000050" + "00000017" + "00000002" + "00000000"
+    told = qos.decode(bytes.fromhex(BARESIP + "80cf000b1dfc991f" + summary))
+    assert (told.records[0].jitter, told.records[0].max_jitter) == (23 / 8, 10)
+
+
 def test_jitter_needs_a_clock():
     assert qos.decode(bytes.fromhex(BARESIP), clock=48000).first(None, "jitter") == 23 / 48
     assert qos.decode(bytes.fromhex(BARESIP), clock=0).first(None, "jitter") is None
@@ -170,6 +178,20 @@ def test_two_headers_of_one_call():
     )
     local, remote = told.records
     assert (local.packets, local.lost, local.jitter, remote.packets) == (1522, 3, 2, 1433)
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [("X_RTP_Stat_T38", "DR=9600;PR=120"), ("X_NG_RTP_STATS", "a=1;b"), ("X_RTP_Stat", "EX=Phone")],
+)
+def test_what_tells_nothing_of_voice_has_no_record(name, body):
+    told = headers(**{name: body})
+    assert (told.kind, told.records) == (name.replace("_", "-"), ())
+
+
+def test_one_direction_alone_is_one_record():
+    (remote,) = headers(RTP_TxStat="Dur=28,Pkt=1433,Oct=229280").records
+    assert (remote.leg, remote.packets) == ("remote", 1433)
 
 
 def test_no_header_is_no_report():

@@ -148,6 +148,13 @@ def test_voice_metrics_have_the_units_of_people():
     assert (voice.r, voice.mos_lq, voice.mos_cq) == (90, 4.2, None)
 
 
+def test_the_highest_jitter_of_a_summary_that_measured_it():
+    summary = {"flags": 0xE0, "id": 7, "lost_packets": 3, "max_jitter": 90, "mean_jitter": 20}
+    assert decode(report_blocks=[], statistics_summary=[summary]).most_jitter == {7: 90}
+    told = decode(statistics_summary=[{**summary, "flags": 0xC0}, {"flags": "x"}])
+    assert (told.most_jitter, told.faults) == ({}, [("flags", "number")])
+
+
 def test_captagents_own_names_of_voice_metrics():
     told = decode(
         Extended_report_information={
