@@ -157,10 +157,11 @@ class QosReports:
         frame = packet.hep
         if frame.payload_type == _SIP:
             sip = packet.sip if packet.frame is frame else SipMessage(frame.payload)
-            taken = self.reporter.learn(sip, frame, packet.seconds, now)
+            taken = self.reporter.learn(sip, frame, frame.seconds or packet.seconds, now)
         else:
             told = self.told(packet)
-            at = packet.seconds + packet.micros / 1_000_000
+            # In the entry event the packet itself is the datagram around it, without a time.
+            at = frame.seconds + frame.micros / 1_000_000 if frame.seconds else now
             taken = told is not None and self.reporter.take(told, frame, at, now)
         if self.reporter.made:
             self._tell(self.reporter.take_made())

@@ -162,6 +162,17 @@ def test_a_call_is_told_of_at_its_end_as_its_rtcp_told(run):
     assert run.counts == {"session": 1}
 
 
+def test_times_are_those_of_the_packets(run):
+    run = run()
+    at = 1_700_000_000
+    ends = {"src": f"{ALICE}:40001", "dst": f"{BOB}:41001", "type": 5, "correlation_id": CALL}
+    for number in (1, 2):
+        run.feed(rtcp(HERE, 250, THERE, 0, 0, 250 * number).encode(), at=at + 5 * number, **ends)
+    run.stop()
+    (report,) = run.reports
+    assert (report.local.start, report.local.stop) == (at + 5, at + 10)
+
+
 def test_it_is_told_of_once(run):
     run = run()
     told_of_a_call(run)
