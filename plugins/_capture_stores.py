@@ -198,11 +198,15 @@ class Stores:
     def _tables(self, mode: CaptureMode) -> StoreTables:
         return tables_of(mode.name, parameter_of(mode), address_of(mode), self._layouts)
 
-    def _sink(self, mode: CaptureMode, layouts: Sequence[Sequence[Column]] = ()) -> Any:
+    def _sink(
+        self, mode: CaptureMode, layouts: Sequence[Sequence[Column]] = (), *, keeps: bool = False
+    ) -> Any:
         address = address_of(mode)
         name = MODULE if mode.name == DEFAULT_MODE else f"{MODULE}.{mode.name}"
         if isinstance(address, FileAddress):
-            return FlatSink(name, address, self._layouts, source=parameter_of(mode))
+            return FlatSink(
+                name, address, self._layouts, source=parameter_of(mode), writes=not keeps
+            )
         options: dict[str, Any] = {}
         if address.store == SQLITE:
             options["shrinks"] = self.shrinks
@@ -214,11 +218,12 @@ class Stores:
             layouts or self._layouts,
             create_tables=self.create_tables,
             source=parameter_of(mode),
+            keeps=keeps,
             **options,
         )
 
     def _keeper(self, mode: CaptureMode) -> Any:
-        sink = self._sink(mode)
+        sink = self._sink(mode, keeps=True)
         if not self.archive or not has_tables(address_of(mode)):
             return sink
         return ArchivingKeeper(sink, self._tables(mode), Archive(Path(self.archive)))

@@ -106,6 +106,7 @@ class FlatSink(BatchSink):
     """Appends batches to files in a folder.
 
     layouts: the columns of each kind of row.  source: what the operator wrote, for messages.
+    writes: whether it is a writer, and no keeper, which needs no number and no journal.
     replayed: records that a batch which came again brought again.
     """
 
@@ -118,6 +119,7 @@ class FlatSink(BatchSink):
         layouts: Sequence[Sequence[Column]],
         *,
         source: str = "",
+        writes: bool = True,
         create_tables: bool = True,
         batch_size: int = BATCH_SIZE,
         batch_age: float = 1.0,
@@ -129,6 +131,7 @@ class FlatSink(BatchSink):
         self.source = source or address.shown
         self.layouts = [tuple(layout) for layout in layouts]
         self.record_format = format_of(self.layouts)
+        self.writes = writes
         self.create_tables = create_tables  # a file is made when its first row comes
         self.tables: frozenset[str] = frozenset()
         self.replayed = 0
@@ -144,7 +147,8 @@ class FlatSink(BatchSink):
         if not self.folder.is_dir():
             raise ConfigError(f"{self.source}: no such folder: {self.folder}")
         try:
-            self._journal = FileJournal(self.folder, self.ids_kept_seconds)
+            if self.writes:
+                self._journal = FileJournal(self.folder, self.ids_kept_seconds)
             self.tables = frozenset(name.lower() for name in self._names())
         except PermissionError as error:
             raise ConfigError(f"{self.source}: {_told(error)}") from error

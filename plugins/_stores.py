@@ -22,6 +22,9 @@ from homerd_plugins._homer5 import Column
 
 ENVIRONMENT = "HOMERD_DB"
 
+# To delete rows of a day, or to move them out of a default partition.
+KEEP_SECONDS = 900.0
+
 SQLITE, POSTGRES, MYSQL = "sqlite", "postgres", "mysql"
 SCHEMES = {
     "sqlite": SQLITE,
@@ -134,9 +137,19 @@ def mapped(url: str, mapping: str) -> str:
 
 
 def sink_for(
-    address: Address, name: str, layouts: Sequence[Sequence[Column]], **options: Any
+    address: Address,
+    name: str,
+    layouts: Sequence[Sequence[Column]],
+    *,
+    keeps: bool = False,
+    **options: Any,
 ) -> Any:
-    """The BatchSink that writes rows of *layouts* to *address*; drivers are imported here."""
+    """The BatchSink that writes rows of *layouts* to *address*; drivers are imported here.
+
+    keeps: it is for upkeep, whose statements take longer than those of a writer.
+    """
+    if keeps and address.store != SQLITE:
+        options.setdefault("answer_seconds", KEEP_SECONDS)
     if address.store == SQLITE:
         from homerd_plugins._sqlite import SqliteSink
 

@@ -266,6 +266,18 @@ def test_retention_removes_files_by_the_day_in_their_name(sink, tmp_path):
     assert set(files(tmp_path)) == kept
 
 
+def test_a_keeper_takes_no_number_from_a_writer(sink, tmp_path, capsys):
+    text = 'loadmodule "sipcapture"\nrequest_route { exit; }\n'
+    text += f'modparam("sipcapture", "db_url", "file:{tmp_path}/rows")\n'
+    (tmp_path / "homer.cfg").write_text(text + 'modparam("sipcapture", "retention", "calls=5")\n')
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "calls_20200101_0.jsonl").write_text("{}\n")
+    for option in (["--dry-run"], []):
+        assert main(["retention", "-f", str(tmp_path / "homer.cfg"), *option]) == 0
+        assert "drop calls_20200101" in capsys.readouterr().out
+    assert [*(tmp_path / "rows").iterdir()] == []
+
+
 INVITE = json.dumps({"sip": "INVITE sip:bob@b SIP/2.0\r\nCall-ID: c1\r\nCSeq: 1 INVITE\r\n\r\n"})
 
 
