@@ -193,11 +193,15 @@ class PostgresSink(ServerSink):
 
     def kept_tables(self) -> list[str]:
         """Tables, and the partitions of Homer 7."""
-        return self.names() + [name for (name,) in self.run(PARTITIONS)]
+        with self._limited():
+            return self.names() + [name for (name,) in self.run(PARTITIONS)]
 
     def remove(self, table: str, before: str, whole: bool) -> None:
         """Drop *table*, or delete its rows before a time; others' tables may have capitals."""
-        name = exactly(table)
+        with self._limited():
+            self._remove(exactly(table), before, whole)
+
+    def _remove(self, name: str, before: str, whole: bool) -> None:
         if whole:
             self.run("BEGIN")
             try:
@@ -212,13 +216,22 @@ class PostgresSink(ServerSink):
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each table and partition, with its indexes."""
-        return {name: int(size) for name, size in self.run(SIZES)}
+        with self._limited():
+            return {name: int(size) for name, size in self.run(SIZES)}
+
+    def make_ahead(self, table: str, layout: int) -> None:
+        """Make *table* unless it is there."""
+        with self._limited():
+            super().make_ahead(table, layout)
 
     def make_partitions_ahead(self, seconds: Sequence[int]) -> None:
         """Make the partitions of these times, of all tables of Homer 7."""
-        for (table,) in self.run(PARTITIONED):
+        with self._limited():
+            tables = self.run(PARTITIONED)
+        for (table,) in tables:
             if self.create_tables and _homer7.is_homer7_table(table):
-                self.partitions.make_ahead(table, seconds)
+                with self._limited():
+                    self.partitions.make_ahead(table, seconds)
 
     def quoted(self, name: str) -> str:
         """A table or column for SQL."""

@@ -248,7 +248,7 @@ class AlarmModule(Plugin):
             self._store = worker.add_sink(self._made_store())
             if self.keep_days and worker.deliver:
                 days = {name: self.keep_days for name in (self.table, self.evidence_table) if name}
-                self._upkeep = Upkeep([self._made_store], Kept(days), lambda place, times: ())
+                self._upkeep = Upkeep([self._made_keeper], Kept(days), lambda place, times: ())
                 self._upkeep.start()
         for target in self.target:
             self._targets[target.name] = worker.add_sink(target.sink())
@@ -261,14 +261,22 @@ class AlarmModule(Plugin):
         if self._upkeep is not None:
             self._upkeep.stop()
 
-    def _made_store(self) -> BatchSink:
+    def _made_keeper(self) -> BatchSink:
+        return self._made_store(keeps=True)
+
+    def _made_store(self, *, keeps: bool = False) -> BatchSink:
         source = f'modparam("alarm", "db_url", "{without_password(self.db_url)}")'
         try:
             address = Address.of(store_of_url(self.db_url))
         except ValueError as error:
             raise ConfigError(f"{source}: {error}") from None
         made: BatchSink = sink_for(
-            address, "alarm", LAYOUTS, create_tables=bool(self.create_tables), source=source
+            address,
+            "alarm",
+            LAYOUTS,
+            create_tables=bool(self.create_tables),
+            source=source,
+            keeps=keeps,
         )
         return made
 

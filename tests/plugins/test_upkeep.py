@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -358,6 +358,34 @@ def test_a_newer_table_does_not_go_for_the_size_in_place_of_an_older(kept_by_a_v
     keeper.connect()
     done = remove_old(keeper, Kept({}, 1, "r".__eq__), NOON)
     assert [(each.table, bool(each.fault)) for each in done] == [("r_20200101", True)]
+    keeper.close()
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda keeper: keeper.kept_tables(),
+        lambda keeper: keeper.sizes(),
+        lambda keeper: keeper.remove("r", "2023-11-10 00:00:00", False),
+        lambda keeper: keeper.remove("r", "", True),
+        lambda keeper: keeper.make_ahead("s", 1),
+        lambda keeper: keeper.make_partitions_ahead([int(time.time())]),
+    ],
+    ids=["tables", "sizes", "delete", "drop", "make", "partition"],
+)
+@pytest.mark.parametrize("store", ["postgres", "mariadb"])
+def test_a_server_that_hangs_does_not_keep_the_upkeep(step, store, request):
+    server = request.getfixturevalue(store)
+    address = Address.of(server.url("postgres" if store == "postgres" else "mysql"))
+    keeper = sink_for(address, "upkeep", LAYOUTS, answer_seconds=0.5)
+    keeper.connect()
+    keeper.write([report("r", "2023-11-15 00:00:00")])
+    server.hold()
+    try:
+        with suppress(*keeper.errors):
+            step(keeper)
+    finally:
+        server.release()
     keeper.close()
 
 
