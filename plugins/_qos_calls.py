@@ -155,8 +155,9 @@ class Search:
         if report.form == qos.RTP_AGENT and place is None:
             self.media([])
             place = self._place
-        for record in report.records:
-            self._note(record.ssrc)
+        if not self._ssrcs:  # those of RTCP are noted
+            for record in report.records:
+                self._note(record.ssrc)
         call_id, by = "", ""
         if report.call_id:
             call_id, by = report.call_id, BY_REPORT
@@ -171,9 +172,8 @@ class Search:
         self._known.ties[by or "none"] += 1
         if not call_id:
             return Tie()
-        if of_media and by != BY_SSRC:
-            for ssrc in self._ssrcs:
-                self._known.calls.hear(call_id, ssrc, self._seconds, self._now)
+        if self._ssrcs and of_media and by != BY_SSRC:
+            self._known.calls.hear(call_id, self._ssrcs, self._seconds, self._now)
         codec = self._codec
         if codec is None:
             return Tie(call_id, by, self._user_agent())

@@ -13,6 +13,7 @@ told longest ago are forgotten, and counted in `counts`, by NOTES.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from homerd.wire import rtp, sdp
@@ -184,8 +185,8 @@ class Calls:
                 found = call
         return found
 
-    def hear(self, call_id: str, ssrc: int, seconds: int, now: int) -> None:
-        """*ssrc* was told of as one of the call's, of which nothing else need be known."""
+    def hear(self, call_id: str, ssrcs: Iterable[int], seconds: int, now: int) -> None:
+        """*ssrcs* were told of as the call's, of which nothing else need be known."""
         call = self._calls.get(call_id)
         if call is None:
             if len(call_id) > MAX_CALL_ID:
@@ -193,8 +194,12 @@ class Calls:
                 return
             call = self._calls[call_id] = self._new(call_id)
             call.until, call.kept = seconds + _LIFETIME, now + _LIFETIME
-        if call.sides is not None:
-            self._name(call, call.sides, ssrc)
+        if call.sides is None:
+            return
+        for ssrc in ssrcs:
+            calls = self._ssrcs.get(ssrc)
+            if calls is None or call not in calls:
+                self._name(call, call.sides, ssrc)
         self._shrink()
 
     def expire(self, now: int) -> None:

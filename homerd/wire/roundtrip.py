@@ -12,6 +12,8 @@ from __future__ import annotations
 
 MAX_SENT = 65_536
 MAX_SECONDS = 3600  # of a round trip, and of the wait for it
+# By less a trip that took no time may come out below 0: DLSR is not measured on the wire.
+_EVEN_MS = 1.0
 
 _Key = tuple[object, int, int]
 
@@ -65,4 +67,4 @@ class RoundTrips:
         if found is None:
             return None
         trip = (micros - found[0]) / 1000 - dlsr * 1000 / 65536
-        return trip if 0 <= trip <= MAX_SECONDS * 1000 else None
+        return max(0.0, trip) if -_EVEN_MS < trip <= MAX_SECONDS * 1000 else None

@@ -177,8 +177,8 @@ def test_each_side_has_its_user_agent():
 
 def test_an_ssrc_of_sdp_or_of_a_report_leads_to_its_call():
     known = learnt(sip("INVITE x SIP/2.0", sdp("0.0.0.0", 9, more="a=ssrc:7 cname:x\r\n")))
-    known.hear("c1", 8, T0, T0)
-    known.hear("c2", 9, T0, T0)
+    known.hear("c1", [8], T0, T0)
+    known.hear("c2", [9], T0, T0)
     found = [known.of_ssrc(ssrc, T0) for ssrc in (7, 8, 9, 10)]
     assert [each and each.call_id for each in found] == ["c1", "c1", "c2", None]
     assert known.of_ssrc(9, T0 + 14_400) is None
@@ -188,8 +188,8 @@ def test_an_ssrc_of_sdp_or_of_a_report_leads_to_its_call():
 
 def test_an_ssrc_of_two_calls_at_once_is_of_neither_until_one_is_over():
     known = learnt(INVITE)
-    known.hear("c1", 7, T0, T0)
-    known.hear("c2", 7, T0, T0)
+    known.hear("c1", [7], T0, T0)
+    known.hear("c2", [7], T0, T0)
     assert known.of_ssrc(7, T0) is None
     known.learn(BYE, T0, T0)
     assert known.of_ssrc(7, T0 + 59) is None
@@ -201,7 +201,7 @@ def test_an_ssrc_of_two_calls_at_once_is_of_neither_until_one_is_over():
 def test_an_ssrc_that_every_device_has_is_of_no_call():
     known = Calls(details=True)
     for number in range(17):
-        known.hear(f"c{number}", 1, T0 + 20_000 * number, T0)
+        known.hear(f"c{number}", [1], T0 + 20_000 * number, T0)
     assert known.of_ssrc(1, T0 + 20_000 * 16) is None
 
 
@@ -235,14 +235,14 @@ def test_one_call_has_so_many_addresses_and_sources_and_no_more():
     )
     assert call_at(known, "192.0.2.9", 1063) == "c1"
     assert call_at(known, "192.0.2.9", 1064) is None
-    known.hear("c1", 1000, T0, T0)
+    known.hear("c1", [1000], T0, T0)
     assert known.of_ssrc(63, T0).call_id == "c1"
     assert known.of_ssrc(1000, T0) is None
 
 
 def test_a_call_id_without_end_is_not_kept():
     known = learnt(sip("INVITE x SIP/2.0", sdp(ALICE, 6), call_id="c" * 1025))
-    known.hear("c" * 1025, 7, T0, T0)
+    known.hear("c" * 1025, [7], T0, T0)
     assert (len(known), known.counts) == (0, {"media_no_call_id": 2})
 
 
@@ -269,7 +269,7 @@ def test_whatever_comes_all_is_forgotten_in_the_end(steps):
         now += later
         known.expire(now)
         known.learn(message, now, now)
-        known.hear("heard", ssrc, now, now)
+        known.hear("heard", [ssrc], now, now)
         place = known.place(ip_address(ALICE).packed, 1, now)
         assert place is None or known.by_id(place.call.call_id, now) is place.call
         found = known.of_ssrc(ssrc, now)

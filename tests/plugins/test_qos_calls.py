@@ -340,7 +340,7 @@ def test_what_answers_a_sender_report_tells_the_round_trip(run, seconds, fractio
     [
         ({"lsr": 1, "dlsr": 0}, T0 + 1, {}),
         ({"lsr": 0, "dlsr": 0}, T0 + 1, {}),
-        ({"lsr": (NTP & 0xFFFF) << 16, "dlsr": 65537}, T0 + 1, {}),
+        ({"lsr": (NTP & 0xFFFF) << 16, "dlsr": 65700}, T0 + 1, {}),
         ({"lsr": (NTP & 0xFFFF) << 16, "dlsr": 0}, T0 + 3601, {}),
         ({"lsr": (NTP & 0xFFFF) << 16, "dlsr": "x"}, T0 + 1, {}),
         ({"lsr": (NTP & 0xFFFF) << 16, "dlsr": 0}, T0 + 1, {"capture_id": 102}),

@@ -35,7 +35,8 @@ def test_the_example_of_rfc_3550_where_the_capture_is_made_at_the_sender():
         (2001, 7, SENT - 1, 65536, 1_040_000, 40.0),
         (2001, 7, SENT + 2, 65536, 1_040_000, None),
         (2001, 7, SENT, 65536, 900_000, None),  # below nothing
-        (2001, 7, SENT, 0, -1, None),
+        (2001, 7, SENT, 65536, 999_001, 0.0),
+        (2001, 7, SENT, 65536, 999_000, None),
         (2001, 7, SENT, 0, 3_600_000_000, 3_600_000.0),
         (2001, 7, SENT, 0, 3_600_000_001, None),
         (2001, 7, SENT, 0xFFFFFFFF, 10_000_000, None),
