@@ -48,6 +48,20 @@ def test_loss_costs_what_the_codec_cannot_conceal(codec, concealed, loss, impair
     assert emodel.mos(told) == pytest.approx(mos, abs=0.001)
 
 
+@pytest.mark.parametrize(
+    ("codec", "concealed", "ie", "bpl"),
+    [
+        ("PCMU", True, 0, 25.1),
+        ("PCMA", False, 0, 4.3),
+        ("G729", True, 11, 19),
+        ("G.723.1", True, 15, 16.1),
+        ("GSM-EFR", True, 5, 10),
+    ],
+)
+def test_codecs_have_the_values_of_g113(codec, concealed, ie, bpl):
+    assert emodel.impairment(codec, concealed=concealed) == (ie, bpl)
+
+
 def test_loss_in_bursts_costs_more():
     assert emodel.loss_impairment(0, 25.1, 5, burst_ratio=2) > emodel.loss_impairment(0, 25.1, 5)
 
