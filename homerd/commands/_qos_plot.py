@@ -30,6 +30,7 @@ _COLOURS = (
 _ANSI = (34, 31, 32, 35, 33, 36, 37, 90)
 _TERMINAL = ("blue", "red", "green", "magenta", "yellow", "cyan", "white", "gray")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_HIGHEST = 1e300  # where an axis ends
 _MARKED = 100  # points; of more the marks hide one another
 _LETTERS = "x+o*#@%&"  # where there are no colours
 _BOX = str.maketrans("┌┐└┘├┤┬┴┼─│", "+++++++++-|")
@@ -258,6 +259,7 @@ def _draw(figure: Figure, plot: Plot) -> None:
     axes: list[Axes] = list(rows[:, 0])
     lines: dict[str, Any] = {}  # Line2D by label
     for panel, axis in zip(plot.panels, axes, strict=True):
+        top = 1.0
         for place, stream in enumerate(plot.streams):
             points = stream.points(panel.part)
             if not points:
@@ -272,6 +274,7 @@ def _draw(figure: Figure, plot: Plot) -> None:
                 alpha=0.85,
             )
             lines.setdefault(stream.label, line)
+            top = min(max(top, *(value for _, value in points)), _HIGHEST)
         axis.set_ylabel(panel.label)
         axis.grid(visible=True, color="#dddddd", linewidth=0.6)
         axis.set_axisbelow(True)
@@ -279,7 +282,7 @@ def _draw(figure: Figure, plot: Plot) -> None:
         if panel.part == "mos":
             _classes(axis)
         else:
-            axis.set_ylim(0, max(axis.get_ylim()[1], 1))
+            axis.set_ylim(-0.03 * top, 1.08 * top)  # room for the marks
     first, last = plot.span
     margin = (last - first) * 0.02
     axes[-1].set_xlim(first - margin, last + margin)
