@@ -6,8 +6,8 @@ it is told by, have the time of the packets, so that what comes late or is repla
 memory is freed by a clock of the keeper's, so that one sender whose clock is wrong ends the calls
 of no other.  For who reads one capture both are the same.
 
-At most MAX_ADDRESSES, MAX_SSRCS and MAX_CALLS are remembered, some 30 MB; beyond that the calls
-told longest ago are forgotten, and counted in `counts`, by NOTES.
+At most MAX_ADDRESSES, MAX_SSRCS and MAX_CALLS are remembered, some 30 MB, and 55 with details;
+beyond that the calls told longest ago are forgotten, and counted in `counts`, by NOTES.
 """
 
 from __future__ import annotations
