@@ -14,7 +14,7 @@ from homerd.commands._message import EPOCH
 from homerd.commands._shown import known_text
 from homerd.commands._stored import Call, Stores
 from homerd.commands.check import DEFAULT_SCRIPT
-from homerd.errors import ConfigError
+from homerd.errors import ConfigError, HomerdError
 
 _AGO = re.compile(r"([0-9]{1,9})(s|m|h|d|w)")
 _IN_FILES = "stores in files alone, which are not searched"
@@ -121,7 +121,7 @@ def _has_reports(options: argparse.Namespace) -> bool:
             return bool(reader.has_call(options.call_id))
         finally:
             reader.close()
-    except ConfigError:
+    except HomerdError:
         return False
 
 

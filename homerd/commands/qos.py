@@ -34,9 +34,9 @@ _WIDTH = 100  # of a plot in a file
 # Option, what it chooses; of thresholds the unit, highest and text.
 _LIMITS = (
     ("mos", "--mos-below", "SCORE", 5.0, f"a worse MOS; {MOS_BELOW} where no threshold is given"),
-    ("loss", "--loss-above", "PERCENT", 100.0, "more packets lost"),
+    ("loss", "--loss-above", "PERCENT", 100.0, "more of the packets lost"),
     ("jitter", "--jitter-above", "MS", math.inf, "more jitter"),
-    ("rtt", "--rtt-above", "MS", math.inf, "a longer way there and back"),
+    ("rtt", "--rtt-above", "MS", math.inf, "a longer round trip"),
 )
 _KEYS = (
     ("trunk", "--trunk", "TEXT", "of this trunk"),
