@@ -129,7 +129,9 @@ def test_a_scan_raises_one_alarm_with_its_packets_and_clears_when_it_is_over(shi
     ]
 
 
-@pytest.mark.parametrize("agent", ["sipcli/v1.8", "VaxSIPUserAgent/3.5", "sundayddr", "pplsip"])
+@pytest.mark.parametrize(
+    "agent", ["sipcli/v1.8", "VaxSIPUserAgent/3.5", "sundayddr", "pplsip", "sip-scan", "iWar/0.08"]
+)
 def test_other_scanners_are_known_too(shipped, agent):
     run = shipped("DO_ALARM_SCANNER")
     run.send(request("INVITE", f"User-Agent: {agent}"))

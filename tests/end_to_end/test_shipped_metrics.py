@@ -93,6 +93,18 @@ def test_scanners(shipped):
     ]
 
 
+def test_scanners_are_those_that_the_operator_names_for_every_block(shipped):
+    switches = ("DO_PROMETHEUS", "DO_METRIC_MALICIOUS", "DO_DROP_SCANNERS", "DO_ALARM_SCANNER")
+    run = shipped(*switches, HOMERD_SCANNERS="^Phone, 1|evil")
+    run.feed(INVITE, INVITE.replace(b"Phone, 1", b"friendly-scanner").replace(b"c1", b"c2"))
+    run.worker.advance(2)
+    assert run.page() == ['homer_malicious_total{useragent="Phone, 1",source_ip="10.0.0.1"} 1']
+    assert [record[2][13] for record in run.lines["sipcapture"]] == ["c2"]
+    assert [record[2][1] for record in run.lines["alarm"] if record[0] == "alarm_data"] == [
+        "scanner"
+    ]
+
+
 def test_how_calls_go(shipped):
     run = shipped("DO_PROMETHEUS", "DO_INFLUXDB", "DO_METRIC_KPI")
     run.feed(INVITE)
