@@ -28,6 +28,7 @@ _AFTER_FINAL = 5
 _SILENCE = 300
 _UNHEARD = 3600  # of a call whose signalling alone was seen
 _REMEMBERED = 120  # for which what comes for a call that was told of is late
+_LOOK = 60
 _NEAR = 30  # media that begin or end so near to answer and BYE begin or end with them
 _MAX_PAIRS, _MAX_STREAMS, _MAX_ADDRESSES, _MAX_TAGS = 8, 16, 32, 8
 _MAX_CALL_ID, _MAX_NAME = 1024, 512
@@ -104,7 +105,7 @@ class Reporter:
             self._answered(call, message, seconds, now)
         if at >= 0:
             call.place(frame, at, message)
-        self._schedule(call)
+        self._schedule(call, now)
         return True
 
     def take(self, told: Told, frame: Frame, at: float, now: float) -> bool:
@@ -140,7 +141,7 @@ class Reporter:
         pair.capture_id = frame.capture_id
         if measured:
             call.hear_final(pair, report, now)
-        self._schedule(call)
+        self._schedule(call, now)
         return True
 
     def take_due(self, now: float) -> list[CallReport]:
@@ -156,7 +157,7 @@ class Reporter:
                 if self.interval and call.interval_at is not None and call.interval_at <= now:
                     call.interval_at = max(call.interval_at + self.interval, now + 1)
                     self.made += call.interval_reports()
-                self._schedule(call)
+                self._schedule(call, now)
         while self._told and next(iter(self._told.values())) <= now:
             del self._told[next(iter(self._told))]
         return self.take_made()
@@ -179,7 +180,7 @@ class Reporter:
         if not call.bye_at:
             call.bye_at = seconds
             self._end(call, now)
-            self._schedule(call)
+            self._schedule(call, now)
         return True
 
     def _answered(self, call: _Call, message: SipMessage, seconds: int, now: float) -> None:
@@ -203,10 +204,11 @@ class Reporter:
         call = self._calls[call_id] = _Call(call_id, now)
         return call
 
-    def _schedule(self, call: _Call) -> None:
+    def _schedule(self, call: _Call, now: float) -> None:
         if call.interval_at is None and self.interval and call.pairs:
-            call.interval_at = call.heard + self.interval
-        at = call.next_at(bool(self.interval))
+            call.interval_at = now + self.interval
+        # Each is looked at now and then, so that none is held here long after its end.
+        at = min(call.next_at(bool(self.interval)), now + _LOOK)
         if call.queued is None or at < call.queued:
             call.queued = at
             self._number += 1

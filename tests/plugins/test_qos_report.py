@@ -26,8 +26,8 @@ event_route[sipcapture:request] {
     $var(taken) = qos_report();
     drop;
 }
-request_route { $var(taken) = qos_report(); exit; }
-onreply_route { $var(taken) = qos_report(); exit; }
+request_route { qos_learn(); $var(taken) = qos_report(); exit; }
+onreply_route { qos_learn(); $var(taken) = qos_report(); exit; }
 event_route[qos:report] { exit; }
 """
 ALICE, BOB = "192.0.2.10", "192.0.2.20"
@@ -293,6 +293,43 @@ def test_voice_metrics_of_rfc_3611_are_of_the_whole_call(run):
     assert (session.local.jdr, session.local.bld, session.local.bd) == (25.0, 50.0, 300)
     assert (session.local.moslq, session.local.moscq, session.local.rcq) == (3.6, 3.5, 70)
     assert (session.local.rtd, session.local.esd) == (40, 60)
+
+
+def test_rtcp_that_names_no_call_finds_it_by_its_addresses(run):
+    run = run()
+    run.invite()
+    run.answer()
+    assert run.media(rtcp(HERE, 250, THERE, 5, 5, 250), f"{ALICE}:40001", f"{BOB}:41001", call=None)
+    run.stop()
+    (report,) = run.reports
+    assert (report.call_id, report.local.pd, report.local.nlr) == (CALL, "PCMA", 1.95)
+
+
+def test_a_source_that_changes_is_counted_with_the_one_before(run):
+    run = run()
+    run.invite()
+    run.answer()
+    run.media(rtcp(HERE, 250, 1, 5, 5, 250), f"{ALICE}:40001", f"{BOB}:41001")
+    run.media(rtcp(HERE, 500, 1, 10, 5, 500), f"{ALICE}:40001", f"{BOB}:41001")
+    run.media(rtcp(HERE, 750, 2, 0, 0, 9000), f"{ALICE}:40001", f"{BOB}:41001")
+    run.media(rtcp(HERE, 1000, 2, 0, 0, 9250), f"{ALICE}:40001", f"{BOB}:41001")
+    run.stop()
+    (report,) = run.reports
+    assert (report.local.nlr, report.remote_address.ssrc) == (1.0, 2)
+
+
+def test_rtcp_that_was_overtaken_counts_nothing_twice(run):
+    run = run()
+    run.invite()
+    run.answer()
+    for number, lost in ((1, 5), (3, 15), (2, 10), (4, 20)):
+        run.media(
+            rtcp(HERE, 250 * number, THERE, lost, 5, 250 * number),
+            f"{ALICE}:40001",
+            f"{BOB}:41001",
+        )
+    run.stop()
+    assert run.reports[0].local.nlr == 2.0
 
 
 def test_a_refused_call_is_forgotten_and_one_with_a_password_goes_on(run):
