@@ -30,13 +30,17 @@ _QUERY = re.compile(r"\s*\(?\s*select\b", re.I)
 
 
 class Statement:
-    """A text on its way to the writer; taken: it is there."""
+    """A text on its way to the writer; taken: it is there.
 
-    __slots__ = ("taken", "text")
+    done: it was carried out in a batch that holds others which were refused.
+    """
+
+    __slots__ = ("done", "taken", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.taken = False
+        self.done = False
 
 
 class Database:
@@ -125,8 +129,8 @@ class SqlSink(BatchSink):
 
     A statement that fails is rejected alone.  The batch's id is kept in its transaction, so that
     what comes again from the spool is not carried out again.  MySQL ends a transaction at CREATE,
-    DROP and TRUNCATE: a batch with one has no id, and what stands before it may be carried out
-    twice if the store goes away.
+    DROP and TRUNCATE: a batch with one has no id, what of it succeeds stays done when another is
+    refused, and what stands before it may be carried out twice if the store goes away.
 
     replayed: statements of batches that came again.
     """
@@ -171,7 +175,11 @@ class SqlSink(BatchSink):
                 store.run(connection, "ROLLBACK")
                 self._begin(batch_id)
                 refused, reason = self._each(batch, savepoints=True)
-            store.run(connection, "ROLLBACK" if refused else "COMMIT")
+            stays = bool(refused) and self._ends_transaction(batch)
+            store.run(connection, "ROLLBACK" if refused and not stays else "COMMIT")
+            if stays:
+                for index, statement in enumerate(batch):
+                    statement.done = index not in refused
         except store.errors as error:
             self._undo()
             raise RetryLater(f"{self.where}: {error}") from error
@@ -208,10 +216,11 @@ class SqlSink(BatchSink):
             return ""
         if self._keeps_ids is None:
             self._keeps_ids = self._can_keep_ids()
+        return self.batch_id if self._keeps_ids and not self._ends_transaction(batch) else ""
+
+    def _ends_transaction(self, batch: list[Statement]) -> bool:
         ends = self.store.ends_transaction
-        if not self._keeps_ids or any(ends.match(statement.text) for statement in batch):
-            return ""
-        return self.batch_id
+        return any(ends.match(statement.text) for statement in batch)
 
     def _can_keep_ids(self) -> bool:
         store, connection = self.store, self._connection
@@ -246,6 +255,8 @@ class SqlSink(BatchSink):
         refused: list[int] = []
         reason = ""
         for index, statement in enumerate(batch):
+            if statement.done:
+                continue
             try:
                 text = self.translator.fit(statement.text)
                 if not text:

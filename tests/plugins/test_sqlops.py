@@ -340,6 +340,21 @@ def test_a_batch_that_ends_its_transaction_has_no_id(mariadb):
     assert mariadb.rows("SELECT n FROM seen") == [(1,), (1,)]
 
 
+def test_what_was_done_beside_a_refused_statement_is_not_done_again(mariadb):
+    one = sql_sink(mariadb.url("mysql"))
+    texts = ["INSERT INTO seen VALUES (1)", "CREATE TABLE IF NOT EXISTS other (n int)",
+             "INSERT INTO nosuch VALUES (2)", "INSERT INTO seen VALUES (3)"]  # fmt: skip
+    write(one, "", "CREATE TABLE seen (n int)")
+    batch = [Statement(text) for text in texts]
+    with pytest.raises(Rejected) as refused:
+        one.write(batch)
+    assert refused.value.indices == [2]
+    del batch[2]
+    one.write(batch)
+    one.close()
+    assert mariadb.rows("SELECT n FROM seen ORDER BY n") == [(1,), (3,)]
+
+
 def test_a_user_who_may_make_no_table_still_writes(postgres, caplog):
     one = sql_sink(postgres.url("postgres"))
     write(one, "", "CREATE TABLE seen (n int)")
