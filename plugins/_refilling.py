@@ -229,6 +229,11 @@ class _Target:
         else:
             stored_as = self.sink.as_stored(self.table, 0, rows)
         digests = [_digest(row) for row in stored_as]
+        if time_at not in kept:
+            raise ArchiveError(
+                f"{self.tables.source}: table {self.table} has no column"
+                f" {self.layout[time_at].name}, by whose times rows are compared"
+            )
         where = kept.index(time_at)
         times = list({_time_text(row[where]) for row in stored_as})
         found: Counter[bytes] = Counter()

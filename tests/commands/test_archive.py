@@ -429,6 +429,15 @@ def test_names_that_the_operator_gave_to_columns_are_translated(homerd, script, 
     assert contents(two, CALL, "callid") == [("c1",)]
 
 
+def test_a_table_without_the_column_of_times_takes_no_rows(archived, homerd, script, tmp_path):
+    connection = sqlite3.connect(tmp_path / "new.db")
+    connection.execute(f"CREATE TABLE {CALL} (id INTEGER PRIMARY KEY, callid TEXT, msg TEXT)")
+    connection.close()
+    status, _, told = homerd("import", "-f", script(f"sqlite://{tmp_path}/new.db"), archived)
+    assert (status, told.count("\n")) == (1, 1)
+    assert f"table {CALL} has no column date, by whose times rows are compared" in told
+
+
 def test_retention_archives_what_it_drops_and_keeps_what_it_cannot(url, script, tmp_path, capsys):
     kept = f'modparam("sipcapture", "retention", "sip_capture_call=5;rtcp_capture=5")\nmodparam("sipcapture", "archive", "{tmp_path}/archive")'
     cfg = script(url, kept)
