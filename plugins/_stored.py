@@ -103,6 +103,7 @@ class Homer5Table:
         return cells
 
 
+_LAST_DAY = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)
 _FIRST, _LAST = 0, 253_402_300_799 * MICROS  # the year 9999
 READ = (*NUMBERS, *TEXTS, "proto", "msg")
 assert {column.key for column in SIP_COLUMNS} >= set(READ)
@@ -164,7 +165,9 @@ def end_of(name: str) -> int | None:
     A day more than the name says, for clocks that differ and days of another zone.
     """
     dated = date_of(name)
-    return None if dated is None else micros_of(dated[1] + timedelta(days=2))
+    if dated is None or dated[1] > _LAST_DAY:
+        return None
+    return micros_of(dated[1] + timedelta(days=2))
 
 
 def micros_of(time: datetime) -> int:

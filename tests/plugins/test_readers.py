@@ -14,6 +14,7 @@ from homerd_plugins import _server_readers
 from homerd_plugins._homer5 import INTEGER, SIP_COLUMNS
 from homerd_plugins._homer7 import COLUMNS
 from homerd_plugins._reader import Reader, reader_of
+from homerd_plugins._stored import end_of
 from homerd_plugins._stores import Address, sink_for
 
 NEW_YEAR = 1767225600  # 2026-01-01 00:00:00 UTC
@@ -196,3 +197,10 @@ def test_a_time_that_cannot_be_is_found_and_told(tmp_path, micros):
     assert [each["micro_ts"] for each in one.search((), None, None, 9)] == [micros]
     assert one.search((("callid", ["c"], False),), -(1 << 62), 1 << 61, 9) == [] or micros < 1
     one.close()
+
+
+def test_the_last_day_there_is_ends_no_search():
+    assert [end_of(f"x_{day}") for day in (99991231, 20260101)] == [
+        None,
+        (NEW_YEAR + 2 * 86400) * MICROS,
+    ]
