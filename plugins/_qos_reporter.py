@@ -187,7 +187,8 @@ class Reporter:
         status = message.status or 0
         if 200 <= status < 300:
             call.answered_at = call.answered_at or seconds
-            call.to_tag = (message.to_tag or "")[:_MAX_NAME]
+            if message.from_tag == call.from_tag:  # else it answers the callee's INVITE
+                call.to_tag = call.to_tag or (message.to_tag or "")[:_MAX_NAME]
         elif status >= 300 and not call.answered_at:
             self._end(call, now)  # but for another INVITE, with a password say
 

@@ -318,6 +318,26 @@ def test_a_source_that_changes_is_counted_with_the_one_before(run):
     assert (report.local.nlr, report.remote_address.ssrc) == (1.0, 2)
 
 
+def test_an_invite_of_the_callee_changes_nothing_of_who_is_who(run):
+    run = run()
+    run.invite()
+    run.answer()
+    again = {
+        "Content-Type": "application/sdp",
+        "From": "<sip:bob@example.net>;tag=b1",
+        "To": "<sip:alice@example.org>;tag=alice",
+    }
+    run.feed(testing.request("INVITE", headers=again, body=sdp(BOB, 41002)), src=f"{BOB}:5060")
+    run.feed(testing.reply(200, headers=again, body=sdp(ALICE, 40002)), src=f"{ALICE}:5060")
+    there, here = f"{BOB}:41003", f"{ALICE}:40003"
+    run.media(rtcp(THERE, 250, HERE, 0, 0, 250, 16), there, here)
+    run.stop()
+    (report,) = run.reports
+    assert (report.local_address[:2], report.remote_address[:2]) == ((ALICE, 40002), (BOB, 41002))
+    assert report.info["localid"] == "<sip:alice@example.org>"
+    assert report.info["dialogid"].split(";")[1] == "to-tag=b1"
+
+
 def test_rtcp_that_was_overtaken_counts_nothing_twice(run):
     run = run()
     run.invite()
