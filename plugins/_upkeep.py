@@ -388,5 +388,6 @@ class Upkeep:
         """Count a failure and tell it, not once a minute."""
         self.failures += 1
         said = text % values
-        log.log(logging.DEBUG if away or said in self._said else logging.WARNING, "%s", said)
+        level = logging.DEBUG if away or said in self._said else logging.WARNING
+        log.log(level, text, *values)
         self._said.add(said)

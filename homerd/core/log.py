@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 NAMES = {
     -5: "ALERT",
@@ -19,7 +21,12 @@ NAMES = {
 NOTICE = 25
 _NUMBERS = {-5: 60, -4: 55, -3: 50, -2: 50, -1: 40, 0: 30, 1: NOTICE, 2: 20, 3: 10}
 
+Values = tuple[object, ...] | Mapping[str, object] | None  # of a record
+
 MOST_LINES = 100  # a second, of a package that logs for itself
+
+_CONVERSION = re.compile(r"%[-+ #0]*(?:\*|\d+)?(?:\.(?:\*|\d+))?[a-zA-Z%]")
+_ESCAPES = str.maketrans({'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r"})
 
 script_log = logging.getLogger("homerd.script")
 
@@ -33,11 +40,45 @@ class Formatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
+    def format(self, record: logging.LogRecord) -> str:
+        """The line; values that stand in quotes have theirs escaped."""
+        given = record.args
+        try:
+            record.args = _escaped(str(record.msg), given)
+            return super().format(record)
+        finally:
+            record.args = given
+
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
         """The line; what the script printed is printed as it is."""
         if record.name == script_log.name:
             return f"{record.asctime} {record.levelname} <script>: {record.message}"
         return super().formatMessage(record)
+
+
+def _escaped(text: str, values: Values) -> Values:
+    if not isinstance(values, tuple):
+        return values
+    quoted = _in_quotes(text)
+    if not quoted:
+        return values
+    return tuple(
+        str(value).translate(_ESCAPES) if place in quoted else value
+        for place, value in enumerate(values)
+    )
+
+
+@lru_cache(maxsize=1024)
+def _in_quotes(text: str) -> frozenset[int]:
+    """Which values of a format stand in quotes."""
+    found = [each for each in _CONVERSION.finditer(text) if each[0] != "%%"]
+    if any("*" in each[0] for each in found):
+        return frozenset()
+    return frozenset(
+        place
+        for place, each in enumerate(found)
+        if each[0] == "%s" and text[each.start() - 1 : each.end() + 1] == '"%s"'
+    )
 
 
 class Limit(logging.Filter):
