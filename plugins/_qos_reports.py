@@ -13,7 +13,9 @@ from homerd.api import (
     ConfigError,
     Frame,
     ModParam,
+    Outline,
     Packet,
+    Problem,
     RunState,
     Sample,
     SipMessage,
@@ -129,6 +131,16 @@ class QosReports:
                 " expected seconds, 0 or more"
             )
         self.reporter.interval = self.report_interval
+
+    def report_problems(self, outline: Outline) -> Iterator[Problem]:
+        """Event routes that there are not."""
+        for event in sorted(outline.events):
+            if event.startswith("qos:") and event != EVENT:
+                yield Problem(
+                    f"event_route[{event}] is never run: there is {EVENT}",
+                    event=event,
+                    warning=True,
+                )
 
     def report_samples(self) -> Iterator[Sample]:
         """For /metrics."""

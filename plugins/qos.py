@@ -126,7 +126,8 @@ class Qos(QosReports, QosCalls, Plugin):
 
     @hookimpl
     def check_script(self, outline: Outline) -> Iterable[Problem]:
-        """A store that there is not, and what keeps nothing."""
+        """A store that there is not, what keeps nothing, and routes that are never run."""
+        yield from self.report_problems(outline)
         if self.db_url:
             try:
                 Address.of(store_of_url(self.db_url))

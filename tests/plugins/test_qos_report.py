@@ -517,3 +517,10 @@ def test_a_parameter_that_cannot_be_is_told_where_it_stands(parameter, said):
     assert any(
         said in each for each in testing.diagnostics(SCRIPT % f'modparam("qos", {parameter})', Qos)
     )
+
+
+def test_an_event_route_that_is_never_run_is_told():
+    text = (SCRIPT % "").replace("qos:report", "qos:reports")
+    assert testing.diagnostics(text, Qos) == [
+        "W906 event_route[qos:reports] is never run: there is qos:report"
+    ]
