@@ -24,6 +24,10 @@ from homerd.lang.tokens import Tokens, module_name
 
 MAX_SYNTAX_ERRORS = 25
 _NO_ASSIGNMENT = frozenset(("PLUS", "MINUS", "COLON", "DOT", "STAR", "SLASH", "BIT_OR", "BIT_AND"))
+_ITEMS = frozenset((
+    "GLOBAL", "LOADMODULE", "MODPARAM", "MPATH", "CFGENGINE", "FLAGS", "ROUTE", "REQUEST_ROUTE",
+    "REPLY_ROUTE", "OTHER_ROUTE", "EVENT_ROUTE", "TIMER_ROUTE", "STARTUP_ROUTE", "CAPTURE",
+))  # fmt: skip
 _OPERATORS = {"not": "!", "desc": "desc", "%": "mod"}
 _LOGICAL = {"OR": "||", "AND": "&&"}  # by token: in a plan & and | are spelled for them, too
 _GRAMMARS = {Dialect.PLAN: "plan.lark"}
@@ -83,12 +87,17 @@ def _without_fault(
     place = next(index for index, item in enumerate(tokens) if item is token)
     message, span, helps = _explained(source, tokens, place, error)
     diagnostics.add("E101", message, span, *helps)
+    is_item = _depth(tokens[:place]) == 0
     start = place
     while start > 0 and tokens[start - 1].type not in ("SEMICOLON", "LBRACE", "RBRACE"):
         start -= 1
+        if is_item and _begins_item(source, tokens, start):
+            break
     end, depth = place, 0
     while end < len(tokens):
         kind = tokens[end].type
+        if is_item and depth == 0 and end > start and _begins_item(source, tokens, end):
+            break
         if kind == "LBRACE":
             depth += 1
         elif kind == "RBRACE":
@@ -104,6 +113,20 @@ def _without_fault(
         end += 1
     end = max(end, start + 1, place if end > place else place + (start == place))
     return tokens[:start] + tokens[end:]
+
+
+def _depth(tokens: list[Token]) -> int:
+    """How many blocks are open after *tokens*."""
+    return sum((token.type == "LBRACE") - (token.type == "RBRACE") for token in tokens)
+
+
+def _begins_item(source: Tokens, tokens: list[Token], place: int) -> bool:
+    """Whether a new item begins here, outside of blocks: no semicolon parts them."""
+    token = tokens[place]
+    if token.type != "WORD":
+        return token.type in _ITEMS
+    lines = [source.spans[each.start_pos or 0].line for each in tokens[max(0, place - 1) : place]]
+    return lines != [source.spans[token.start_pos or 0].line]
 
 
 def _explained(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from homerd.lang.diagnostics import render
+from homerd.lang.nodes import LoadModule
 
 ERRORS = Path(__file__).parent / "errors"
 
@@ -29,6 +30,25 @@ def test_a_mistake_is_told_with_code_place_and_help(compiled, text, expected):
     script = compiled(text)
     printed = render(script.diagnostics.found, script.sources)
     assert re.search(expected, printed, re.DOTALL), printed
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'modparam("other", "name" "x")', 'modparam(other, "name", "x")',
+        'modparam("other",\n "name" 5)', 'modparam("other", "name", 5',
+        "loadmodule other", "loadmodule", "group.field == 5", "my.x = ", "flags 5", "route[A-B] { exit; }",
+    ],
+)  # fmt: skip
+def test_a_mistake_outside_of_routes_takes_no_other_line_with_it(compiled, line):
+    script = compiled(
+        f'loadmodule "nosuch"\n{line}\nloadmodule "never"\nroute[A] {{ say("a"); }}\n'
+        'request_route { route(A); say("x"); }\n'
+    )
+    printed = render(script.diagnostics.found, script.sources)
+    assert [each.code for each in script.diagnostics.found] == ["E101"], printed
+    loaded = [item.name for item in script.tree.items if isinstance(item, LoadModule)]
+    assert loaded == ["nosuch", "never"]
 
 
 def test_all_mistakes_of_a_script_are_told_at_once(compiled):
