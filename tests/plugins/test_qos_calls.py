@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from homerd import testing
 from homerd_plugins.qos import Qos
@@ -375,3 +377,52 @@ def test_the_default_mode_keeps_no_rtcp_of_unknown_calls():
         outcome = made.feed(rtcp(), src=f"{ALICE}:40001", dst=f"{BOB}:50001", type=5)
         assert outcome.effects == []
         assert made.metrics()['homerd_sipcapture_refused_total{reason="no_correlation_id"}'] == 1
+
+
+# -- whatever comes
+
+WORDS = st.sampled_from([0, 1, 7, 9, (NTP & 0xFFFF) << 16, -1, None, "x", "7", 1 << 40, 1.5])
+REPORTS = st.builds(
+    lambda ssrc, about, lsr, dlsr, lost: rtcp(ssrc, about, lsr=lsr, dlsr=dlsr, fraction_lost=lost),
+    *[WORDS] * 5,
+) | st.builds(sender, WORDS, st.sampled_from([NTP, T0, "x", None, 0]), WORDS)
+SIGNALLING = st.builds(
+    lambda first, call_id, host, port, formats, more: sip_of(
+        first, call_id, sdp(host, port, formats, more)
+    ),
+    st.sampled_from(["INVITE", "BYE", "CANCEL", "200", "486"]),
+    st.sampled_from(["c1", "c2", ""]),
+    st.sampled_from([ALICE, BOB, "10.0.0.5", "0.0.0.0", "x"]),
+    st.sampled_from([0, 40000, 40001, "40000/9", 70000]),
+    st.sampled_from(["8", "101", "96", "", "x y"]),
+    st.sampled_from(["", "a=ssrc:7 x\r\n", "a=rtcp-mux\r\n", "a=rtpmap:96 a/1\r\n", "m=video 6 x"]),
+)
+
+
+def sip_of(first: str, call_id: str, body: str) -> bytes:
+    """A message by its method or status; some with SDP where there should be none."""
+    if first.isdigit():
+        return testing.reply(int(first), call_id=call_id, body=body if first == "200" else "")
+    return testing.request(first, call_id=call_id, body=body if first == "INVITE" else "")
+
+
+@pytest.fixture(scope="module")
+def lasting():
+    """One run for all examples: what was learnt before is no reason to fail."""
+    made = Run("$qos(form)|$qos(tied_by)|$qos(call_id)|$qos(rtt)|$qos(user_agent)")
+    yield made
+    made.script.stop()
+
+
+@given(steps=st.lists(st.tuples(SIGNALLING | REPORTS, st.integers(-9, 9)), max_size=12))
+def test_whatever_comes_a_report_has_one_tie_or_none(lasting, steps):
+    for message, later in steps:
+        if isinstance(message, bytes):
+            lasting.sip(message, at=T0 + later)
+            continue
+        line = lasting.report(message, (ALICE, 40001), (BOB, 40000), at=T0 + later)
+        form, by, call_id, trip, _ = line.split("|")
+        assert form == "rtcp-json"
+        assert (by == "<null>") == (call_id == "<null>")
+        assert by in ("sdp", "ssrc", "<null>")
+        assert trip == "<null>" or 0 <= int(trip) <= 3_600_000
