@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from homerd.core.program import load
-from homerd.lang.diagnostics import render
+from homerd.core.program import Program, load
+from homerd.lang.diagnostics import did_you_mean, render
 from homerd.lang.dialect import Dialect, dialect_of
+
+_COMMENT = re.compile(r"\s*(?:#(?!!)|//)")
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_ASKED = re.compile(r"[#!]!ifn?def[ \t]+(\w+)")
 
 DEFAULT_SCRIPT = "homer.cfg"
 STORES = "HOMERD_DB"  # names the stores of a script, whatever it says itself
@@ -80,7 +85,9 @@ def run(options: argparse.Namespace) -> int:
     program = load(options.file, defines=options.define)
     colour = sys.stderr.isatty()
     print(render(program.warnings, program.sources, colour=colour), end="", file=sys.stderr)
-    count = len(program.warnings)
+    unused = unused_defines(program)
+    print("".join(f"{line}\n" for line in unused), end="", file=sys.stderr)
+    count = len(program.warnings) + len(unused)
     status = 1 if count and options.strict else 0
     if options.listing:
         print(program.script.listing())
@@ -88,6 +95,26 @@ def run(options: argparse.Namespace) -> int:
     warned = f", {count} warning{'s' if count != 1 else ''}" if count else ""
     print(f"{options.file}: {'ok' if not status else 'refused'}{warned}")
     return status
+
+
+def unused_defines(program: Program) -> list[str]:
+    """Warnings of names given by `-A` that stand nowhere in the script."""
+    lines = [
+        line
+        for text in program.texts.values()
+        for line in text.splitlines()
+        if not _COMMENT.match(line)
+    ]
+    words = {word for line in lines for word in _WORD.findall(line)}
+    asked = {found[1] for line in lines if (found := _ASKED.search(line))}
+    warnings = []
+    for item in program.defines:
+        name = item.partition("=")[0]
+        if name not in words:
+            hint = did_you_mean(name, asked)
+            told = f"warning: -A {name}: the script asks for it nowhere"
+            warnings.append(f"{told}; {hint}" if hint else told)
+    return warnings
 
 
 def _say_dialect(path: Path) -> None:

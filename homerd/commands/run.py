@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from homerd.commands.check import add_script_options
+from homerd.commands.check import add_script_options, unused_defines
 from homerd.commands.status import add_socket_option
 from homerd.core import log, metrics
 from homerd.core.control import Answer, ControlSocket
@@ -64,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
     program = load(options.file, defines=options.define)
     colour = sys.stderr.isatty()
     print(render(program.warnings, program.sources, colour=colour), end="", file=sys.stderr)
+    print("".join(f"{line}\n" for line in unused_defines(program)), end="", file=sys.stderr)
     worker = Worker(program)
     limits = Limits(
         options.rollback_percent / 100, options.rollback_seconds, options.rollback_packets

@@ -28,3 +28,22 @@ def test_check_says(script, options, status, said, tmp_path, capsys):
     file.write_text(script)
     assert main(["check", "-f", str(file), *options]) == status
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "said"),
+    [
+        ("DO_ALARM_SCANNER", 0, ""),
+        ("PORT=5060", 0, ""),
+        ("DO_ALARM_SCANER", 1, 'nowhere; did you mean "DO_ALARM_SCANNER"?\n'),
+        ("SPAM=1", 1, "warning: -A SPAM: the script asks for it nowhere\n"),
+        ("REMARK", 1, "warning: -A REMARK: the script asks for it nowhere\n"),
+    ],
+)
+def test_a_name_that_the_script_does_not_ask_for_is_a_warning(name, status, said, tmp_path, capsys):
+    file = tmp_path / "homer.cfg"
+    file.write_text(
+        "# REMARK\n#!ifdef DO_ALARM_SCANNER\n#!endif\n#!trydef PORT 5061\nrequest_route { drop; }\n"
+    )
+    assert main(["check", "-f", str(file), "-A", name, "--strict"]) == status
+    assert capsys.readouterr().err.endswith(said)
