@@ -73,10 +73,7 @@ class QosHistograms:
     def observe(self, trunk: str, record: qos.QosRecord) -> bool:
         """Put the figures of *record* where they belong; False when it tells none of them."""
         codec = record.codec
-        if codec is None:
-            codec = ""
-        else:
-            codec = _KNOWN.get(codec) or _label(codec)
+        codec = "" if codec is None else _KNOWN.get(codec) or _label(codec)
         labels = (trunk, codec, record.leg)
         score, jitter, loss, round_trip = self._sets.get(labels) or self._new(labels)
         # Hot path: one after the other, 1.6 µs for all four; a loop over them takes 1.9.
