@@ -17,7 +17,7 @@ from tqdm import tqdm
 from homerd.commands.check import add_script_options
 from homerd.core import archive as archives
 from homerd.core import log
-from homerd.core.archive import Archive, ArchiveError
+from homerd.core.archive import Archive, ArchiveError, DamagedError
 from homerd.core.program import load
 from homerd.errors import ConfigError
 
@@ -128,14 +128,22 @@ def run_export(options: argparse.Namespace) -> int:
 
 
 def run_import(options: argparse.Namespace) -> int:
-    """Import files one after the other; 1 when the store refused rows."""
+    """Import files one after the other; 1 when one is damaged or the store refused rows."""
     files = archives.found(options.paths)
     refill = _stores(options).refill(options.mode)
-    totals = {"files": 0, "rows": 0, "stored": 0, "there": 0, "refused": 0}
+    totals = {"files": 0, "rows": 0, "stored": 0, "there": 0, "refused": 0, "damaged": 0}
     for path, entry in files:
         with _bar(options.json, "B") as counted:
             count = counted(path.name)(2 * _size(path))  # it is read twice
-            done = refill.run(path, entry, count, count)
+            try:
+                done = refill.run(path, entry, count, count)
+            except DamagedError as error:
+                totals["damaged"] += 1
+                if options.json:
+                    print(json.dumps({"file": str(path), "fault": str(error)}))
+                else:
+                    print(f"homerd: {error}", file=sys.stderr)
+                continue
         told = {"file": str(path), **dataclasses.asdict(done)}
         totals["files"] += 1
         for key in ("rows", "stored", "there", "refused"):
@@ -150,8 +158,9 @@ def run_import(options: argparse.Namespace) -> int:
         print(
             "{files:,} files, {rows:,} rows: {stored:,} stored, {there:,} there already,"
             " {refused:,} refused".format(**totals)
+            + (", {damaged:,} files damaged".format(**totals) if totals["damaged"] else "")
         )
-    return 1 if totals["refused"] else 0
+    return 1 if totals["refused"] or totals["damaged"] else 0
 
 
 def run_list(options: argparse.Namespace) -> int:

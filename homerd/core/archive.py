@@ -48,6 +48,10 @@ class ArchiveError(HomerdError):
     """An archive that cannot be written, or is not what it was when it was written."""
 
 
+class DamagedError(ArchiveError):
+    """A file that cannot be read, or is not what was written; others may be."""
+
+
 @dataclass(frozen=True, slots=True)
 class ArchiveColumn:
     """A column as its store had it.
@@ -281,7 +285,7 @@ def verify(
                 fault = str(error)
             raw.drain()
     except OSError as error:
-        raise ArchiveError(f"{path}: {error.strerror or error}") from error
+        raise DamagedError(f"{path}: {error.strerror or error}") from error
     if entry is not None and not fault:
         if raw.digest.hexdigest() != entry.sha256:
             fault = f"its SHA-256 is not that of {MANIFEST}"
@@ -290,7 +294,7 @@ def verify(
     if entry is not None and raw.size != entry.bytes:
         fault = f"{raw.size} bytes, {MANIFEST} says {entry.bytes}; {fault}"
     if fault or head is None:
-        raise ArchiveError(f"{path}: damaged: {fault}")
+        raise DamagedError(f"{path}: damaged: {fault}")
     return head
 
 

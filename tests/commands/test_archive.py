@@ -351,6 +351,22 @@ def test_a_damaged_file_is_refused_before_its_first_row(
     assert not (tmp_path / "new.db").exists()
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_damaged_file_does_not_keep_the_others_out(form, homerd, script, tmp_path):
+    there, new = f"sqlite://{tmp_path}/there.db", f"sqlite://{tmp_path}/new.db"
+    fill(there, [sip(OLD, 1), sip(CALL, 1)])
+    assert homerd("export", "-f", script(there), "--to", tmp_path / "archive")[0] == 0
+    damage(tmp_path / "archive" / f"{OLD}.jsonl.gz", "rows")
+    status, told, complaint = homerd("import", "-f", script(new), tmp_path / "archive", *form)
+    assert (status, "damaged" in (told if form else complaint)) == (1, True)
+    if form:
+        last = json.loads(told.splitlines()[-1])["summary"]
+        assert (last["files"], last["damaged"], last["stored"]) == (1, 1, 1)
+    else:
+        assert told.splitlines()[-1].endswith("0 refused, 1 files damaged")
+    assert len(contents(new, CALL)) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -394,7 +410,14 @@ def test_json_says_the_same(archived, homerd, script, tmp_path):
     lines = homerd("import", "-f", script(url), archived, "--json")[1].splitlines()
     told, last = map(json.loads, lines)
     assert (told["table"], told["there"], told["stored"]) == (CALL, 2, 0)
-    assert last["summary"] == {"files": 1, "rows": 2, "stored": 0, "there": 2, "refused": 0}
+    assert last["summary"] == {
+        "files": 1,
+        "rows": 2,
+        "stored": 0,
+        "there": 2,
+        "refused": 0,
+        "damaged": 0,
+    }
 
 
 @pytest.mark.parametrize(
