@@ -16,6 +16,7 @@ from metric_servers import (
     victoria_metrics,
 )
 from no_skips import pytest_sessionfinish, pytest_terminal_summary
+from servers import free_port as chosen_port
 from servers import mariadb, mariadb_server, postgres, postgres_server
 
 __all__ = [
@@ -41,6 +42,12 @@ def spool_folder(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("spool")
     monkeypatch.setenv("HOMERD_SPOOL", str(folder))
     return folder
+
+
+@pytest.fixture
+def free_port():
+    """A port of 127.0.0.1 that nobody listens on, neither for UDP nor for TCP."""
+    return chosen_port()
 
 
 @pytest.fixture(autouse=True)

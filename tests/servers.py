@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import pytest
@@ -380,10 +380,13 @@ def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on, neither for TCP nor for UDP.
 
     The kernel gives none below 32768 to connections, so a server that was stopped finds its port
-    again, and whoever tries to connect meanwhile does not get connected to himself.
+    again, and whoever tries to connect meanwhile does not get connected to himself.  Processes
+    that share the tests take no port of each other's.
     """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
-        port = random.randrange(20_000, 32_768)
+        port = random.randrange(20_000 + worker, 32_768, workers)
         with (
             contextlib.suppress(OSError),
             socket.socket() as tcp,
@@ -410,12 +413,21 @@ def mariadb_program() -> str | None:
     return shutil.which("mariadbd", path=path) or shutil.which("mysqld", path=path)
 
 
-def missing(package: str) -> None:
+def missing(package: str, what: str = "server") -> NoReturn:
     """Skip the test, for want of a server; where CI=true it fails."""
-    reason = f"no server: apt-get install {package}"
+    reason = f"no {what}: apt-get install {package}"
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def needed(program: str, package: str) -> str:
+    """Where *program* is; without it the test is skipped, or fails where CI=true."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    found = shutil.which(program, path=path)
+    if found is None:
+        missing(package, "agent")
+    return found
 
 
 @contextlib.contextmanager

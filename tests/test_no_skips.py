@@ -20,14 +20,16 @@ def test_two():
 """
 
 
+@pytest.mark.parametrize("processes", [[], ["-n", "2"]], ids=["alone", "in two"])
 @pytest.mark.parametrize(
     ("ci", "reason", "status"),
     [("true", "no server", 1), ("", "no server", 0), ("true", "privilege: no namespace", 0)],
 )
-def test_a_skipped_test_fails_the_run_in_ci(tmp_path, ci, reason, status):
+def test_a_skipped_test_fails_the_run_in_ci(tmp_path, ci, reason, status, processes):
     (tmp_path / "test_some.py").write_text(TESTS.replace("no server", reason))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no_skips", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no_skips", "-p", "no:cacheprovider"],
+        [*command, *processes],
         capture_output=True,
         text=True,
         cwd=tmp_path,

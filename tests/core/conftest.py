@@ -1,4 +1,3 @@
-import socket
 from pathlib import Path
 
 import pytest
@@ -41,12 +40,3 @@ def listener_for(worker_for, free_port):
     yield make
     for listener in made:
         listener.close()
-
-
-@pytest.fixture
-def free_port():
-    """A loopback port that nobody listens on, neither for UDP nor for TCP."""
-    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-        tcp.bind(("127.0.0.1", 0))
-        udp.bind(tcp.getsockname())
-        return tcp.getsockname()[1]

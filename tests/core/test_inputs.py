@@ -386,7 +386,9 @@ def test_a_file_of_another_kind_is_refused(read, data):
         read(data)
 
 
-@pytest.mark.parametrize("data", [gzip.compress(SIP, mtime=0)[:-9], b"\x1f\x8b\x08\x00 not gzip at all"])
+@pytest.mark.parametrize(
+    "data", [gzip.compress(SIP, mtime=0)[:-9], b"\x1f\x8b\x08\x00 not gzip at all"]
+)
 def test_a_damaged_gzip_file_is_refused(read, data):
     with pytest.raises(ConfigError, match=r"cannot read .*input"):
         read(data)

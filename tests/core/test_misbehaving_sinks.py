@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import socket
 import subprocess
 import sys
 import threading
 
 import pytest
+from servers import free_port
 
 from homerd import testing
 from homerd.api import BatchSink
@@ -123,9 +123,3 @@ def test_a_startup_that_raises_is_one_line_and_status_1(tmp_path, body, told):
     assert done.returncode == 1
     assert done.stderr.startswith(f'homerd: module "broken": {told}')
     assert len(done.stderr.splitlines()) == 1
-
-
-def free_port():
-    with socket.socket(type=socket.SOCK_DGRAM) as udp:
-        udp.bind(("127.0.0.1", 0))
-        return udp.getsockname()[1]

@@ -7,7 +7,6 @@ upper half of the chunk, HEP version 1 has neither a time nor a capture id.
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import sqlite3
 import subprocess
@@ -18,7 +17,7 @@ from struct import pack
 import frames
 import pytest
 from outages import Daemon
-from servers import free_port
+from servers import free_port, needed
 
 SCRIPT = """
 listen=udp:127.0.0.1:{port}
@@ -71,18 +70,6 @@ CALL = [  # who sends it, its first line
     (BOB, ALICE, "SIP/2.0 200 OK", "2 BYE", ";tag=b"),
 ]
 COLUMNS = "method, source_ip, source_port, destination_ip, destination_port"
-
-
-def needed(program, package):
-    """Where *program* is; without it the test is skipped, or fails where CI=true."""
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
-    found = shutil.which(program, path=path)
-    if found is None:
-        reason = f"no agent: apt-get install {package}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
 
 
 class Homerd(Daemon):

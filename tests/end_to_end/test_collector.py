@@ -8,8 +8,7 @@ from contextlib import closing
 
 import pytest
 from outages import Daemon
-from servers import free_port
-from test_agents import needed
+from servers import free_port, needed
 
 HEAD = """
 listen=collector:127.0.0.1:{port}

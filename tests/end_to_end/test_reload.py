@@ -12,6 +12,7 @@ import threading
 import time
 
 import pytest
+from servers import free_port
 
 from homerd.wire import hep
 from homerd.wire.hep import Frame
@@ -152,10 +153,7 @@ def run(tmp_path):
     daemons = []
 
     def start(*arguments):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        daemons.append(Daemon(tmp_path, port, *arguments))
+        daemons.append(Daemon(tmp_path, free_port(), *arguments))
         return daemons[-1]
 
     yield start

@@ -66,14 +66,6 @@ def mirror():
     served.server_close()
 
 
-@pytest.fixture
-def port():
-    with socket.socket() as opened, socket.socket(type=socket.SOCK_DGRAM) as other:
-        opened.bind(("127.0.0.1", 0))
-        other.bind(opened.getsockname())
-        return opened.getsockname()[1]
-
-
 def read_until(process, wanted):
     """Read the log until each text of *wanted* is in it."""
     log, until = "", time.monotonic() + SECONDS
@@ -84,8 +76,8 @@ def read_until(process, wanted):
         log += piece.decode()
 
 
-def test_each_packet_asks_and_each_request_is_answered(tmp_path, mirror, port):
-    (tmp_path / "homer.cfg").write_text(SCRIPT.format(port=port, url=mirror))
+def test_each_packet_asks_and_each_request_is_answered(tmp_path, mirror, free_port):
+    (tmp_path / "homer.cfg").write_text(SCRIPT.format(port=free_port, url=mirror))
     command = [sys.executable, "-m", "homerd", "run", "-f", str(tmp_path / "homer.cfg")]
     command += ["--socket", str(tmp_path / "homerd.sock")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, bufsize=0)
@@ -93,9 +85,9 @@ def test_each_packet_asks_and_each_request_is_answered(tmp_path, mirror, port):
         read_until(process, ["started script="])
         with socket.socket(type=socket.SOCK_DGRAM) as sender:
             for call in ("c1", "c2", "c3"):
-                sender.sendto(PACKET.format(call=call).encode(), ("127.0.0.1", port))
+                sender.sendto(PACKET.format(call=call).encode(), ("127.0.0.1", free_port))
         read_until(process, [f"answered {call} <null>" for call in ("c1", "c2", "c3")])
-        client = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+        client = http.client.HTTPConnection("127.0.0.1", free_port, timeout=SECONDS)
         for call in ("c2", "c3"):
             client.request("GET", f"/{call}")
             answer = client.getresponse()

@@ -13,6 +13,7 @@ import time
 import urllib.request
 
 import pytest
+from servers import free_port
 
 from homerd import testing
 from homerd.wire import hep
@@ -136,11 +137,7 @@ def run(tmp_path):
     daemons = []
 
     def start():
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            udp.bind(("127.0.0.1", 0))
-            ports = udp.getsockname()[1], tcp.getsockname()[1]
-        daemons.append(Daemon(tmp_path, *ports))
+        daemons.append(Daemon(tmp_path, free_port(), free_port()))
         return daemons[-1]
 
     yield start

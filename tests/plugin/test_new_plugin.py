@@ -151,13 +151,6 @@ def endpoint():
     made.server.server_close()
 
 
-@pytest.fixture
-def free_port():
-    with socket.socket(type=socket.SOCK_DGRAM) as udp:
-        udp.bind(("127.0.0.1", 0))
-        return udp.getsockname()[1]
-
-
 def test_the_example_installs_and_a_server_posts_with_it(tmp_path, endpoint, free_port):
     target = installed(EXAMPLE, tmp_path)
     script = (EXAMPLE / "homer.cfg").read_text()

@@ -56,16 +56,6 @@ def wait(sockets):
     assert select.select(sockets, [], [], 10)[0]
 
 
-@pytest.fixture
-def free_port():
-    """A loopback port that nobody listens on."""
-    import socket
-
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return opened.getsockname()[1]
-
-
 def test_the_script_answers(ask):
     status, reason, headers, body = ask(
         'xhttp_reply("201", "Made it", "text/html", "<b>$hu</b>");', url="/a/b?c=1"
