@@ -156,7 +156,7 @@ def text_plot(plot: Plot, width: int, *, colours: bool, can_show: Callable[[str]
     try:
         import plotext
     except ModuleNotFoundError as error:
-        raise _missing(error, "--plot", "plotext") from None
+        raise _missing(error, "--plot", "plotext>=6,<7") from None
     plotext.terminal.limit(False, False)
     width = max(NARROWEST, min(width, WIDEST))
     can_draw = can_show("▚─│")
@@ -230,7 +230,7 @@ def picture(plot: Plot, form: str) -> bytes:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise _missing(error, "--save", "matplotlib") from None
+        raise _missing(error, "--save", "matplotlib>=3.8") from None
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     settings = {
         "text.parse_math": False,  # a Call-ID may have dollars
@@ -330,7 +330,8 @@ _SHADES = dict(
 )
 
 
-def _missing(error: ModuleNotFoundError, option: str, library: str) -> Exception:
+def _missing(error: ModuleNotFoundError, option: str, needed: str) -> Exception:
+    library = needed.partition(">")[0]
     if error.name != library:
         return error
-    return ConfigError(f'{option} needs {library}: pip install "homerd[plot]"')
+    return ConfigError(f'{option} needs {library}: pip install "{needed}"')

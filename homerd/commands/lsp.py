@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if error.name not in ("pygls", "lsprotocol"):
             raise
-        raise ConfigError('homerd lsp needs pygls: pip install "homerd[lsp]"') from None
+        raise ConfigError('homerd lsp needs pygls: pip install "pygls>=2"') from None
     # The server closes its streams at the end, and what a module prints must not reach the editor.
     with contextlib.redirect_stdout(sys.stderr):
         language_server.make().start_io(_copy(0, "rb"), _copy(1, "wb"))

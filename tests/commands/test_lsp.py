@@ -196,4 +196,4 @@ def test_without_pygls_it_says_what_to_install(monkeypatch, capsys):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", without)
     assert main(["lsp"]) == 1
-    assert capsys.readouterr().err == 'homerd: homerd lsp needs pygls: pip install "homerd[lsp]"\n'
+    assert capsys.readouterr().err == 'homerd: homerd lsp needs pygls: pip install "pygls>=2"\n'

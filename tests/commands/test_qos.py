@@ -587,9 +587,10 @@ def test_a_table_of_another_version_lacks_what_it_does_not_know(qos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("library", "option"), [("plotext", "--plot"), ("matplotlib", "--save=a.svg")]
+    ("library", "option", "wanted"),
+    [("plotext", "--plot", "plotext>=6,<7"), ("matplotlib", "--save=a.svg", "matplotlib>=3.8")],
 )
-def test_a_library_that_is_not_installed_is_named(library, option, database, tmp_path):
+def test_a_library_that_is_not_installed_is_named(library, option, wanted, database, tmp_path):
     script = (
         f"import sys; sys.modules[{library!r}] = None\n"
         "from homerd.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -598,7 +599,7 @@ def test_a_library_that_is_not_installed_is_named(library, option, database, tmp
         [sys.executable, "-c", script, "qos", "--db", database, "bad", option],
         capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
-    needs = f'homerd: {option.partition("=")[0]} needs {library}: pip install "homerd[plot]"\n'
+    needs = f'homerd: {option.partition("=")[0]} needs {library}: pip install "{wanted}"\n'
     assert (done.returncode, done.stderr) == (1, needs)
 
 
