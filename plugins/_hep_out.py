@@ -28,6 +28,8 @@ class HepSink(BatchSink):
     refused: datagrams a closed port sent back.  acknowledged: frames that a receiver told it has.
     """
 
+    is_store = False
+
     def __init__(self, profile: Profile, name: str = "") -> None:
         super().__init__(name or f"hep:{profile.name}", batch_size=profile.batch_size)
         self.profile = profile

@@ -37,6 +37,7 @@ class NotifySink(BatchSink):
     be; a kill loses the summary of a minute, a stop does not.
     """
 
+    is_store = False
     in_order = True
     together = False
 

@@ -89,6 +89,8 @@ class PublishSink(BatchSink):
     that were repeated because no answer had come.  t1: seconds, see RFC 3261 17.1.1.1.
     """
 
+    is_store = False
+
     def __init__(self, target: Collector, source: str, *, t1: float = T1, **options: Any) -> None:
         super().__init__(f"qos:{target}", **{"batch_size": _BATCH_SIZE, **options})
         self.target = target

@@ -162,7 +162,7 @@ class TextReport(Report):
         say(f"received {described['received']:,} packets in {seconds:.2f} s{rate}")
         for title, key in (
             ("routed", "routes"), ("taken by a module", "handled"), ("not decoded", "undecoded"),
-            ("refused", "refused"), ("stored", "stored"), ("lost", "lost"),
+            ("refused", "refused"), ("stored", "stored"), ("sent", "sent"), ("lost", "lost"),
             ("on disk, for the next start", "spooled"), ("seen in captures", "notes"),
         ):  # fmt: skip
             counts = {name: count for name, count in described[key].items() if count}
@@ -245,9 +245,13 @@ class Replay:
         """What came in and where it went; the sums add up."""
         engine = self.engine
         stored: Counter[str] = Counter()
+        sent: Counter[str] = Counter()
         lost: Counter[str] = Counter()
         for sink in self.worker.sinks:
-            stored.update(sink.stored)
+            if sink.is_store:
+                stored.update(sink.stored)
+            else:
+                sent.update({f"{sink.name}: {label}": n for label, n in sink.stored.items()})
             lost.update({f"{sink.name}: {reason}": n for reason, n in sink.lost.items()})
         undecoded = self.undecoded + engine.undecoded
         received = engine.received + sum(self.undecoded.values())
@@ -264,6 +268,7 @@ class Replay:
             "routes": dict(engine.routed),
             "effects": dict(engine.effects),
             "stored": dict(stored),
+            "sent": dict(sent),
             "not_stored": dict(engine.not_stored + undecoded),
             "lost": dict(lost),
             "spooled": {name: sink["spooled"] for name, sink in sinks.items()},

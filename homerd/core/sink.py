@@ -57,6 +57,7 @@ class BatchSink:
 
     It may set:
     where: the store as the operator knows it, without its password; said on start.
+    is_store: False for what tells people or other servers; its labels are no tables.
     spools: False for a store to which records are worth nothing later.
     in_order: True when no record may overtake another, not even one that is spooled.
     record_format: another number when spooled records of an earlier version cannot be written.
@@ -76,6 +77,7 @@ class BatchSink:
     """
 
     where = ""
+    is_store = True
     spools = True
     in_order = False
     record_format = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from struct import pack
 
@@ -47,6 +48,23 @@ def write(name: str, *frames: bytes) -> str:
 
 def summary(out: str) -> dict:
     return json.loads(out.splitlines()[-1])["summary"]
+
+
+def test_what_was_sent_is_told_apart_from_what_was_stored(replay):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        opened.bind(("127.0.0.1", 0))
+        Path("homer.cfg").write_text(
+            'loadmodule "sipcapture"\nloadmodule "hep"\nloadmodule "alarm"\n'
+            'modparam("sipcapture", "db_url", "sqlite://x.db")\n'
+            'modparam("sipcapture", "capture_on", 1)\n'
+            f'modparam("hep", "profile", "east=>target=udp:127.0.0.1:{opened.getsockname()[1]}")\n'
+            'modparam("alarm", "alarm", "any=>raise=1")\n'
+            'modparam("alarm", "target", "ops=>exec:/bin/true")\n'
+            'request_route { sip_capture("calls"); send_hep("east"); alarm_count("any"); }\n'
+        )
+        out = replay("--json", write("mirror.pcap", ethernet(ipv4(udp(SIP)))))
+    assert summary(out)["stored"] == {"calls": 1}
+    assert summary(out)["sent"] == {"hep:east: east": 1, "alarm_ops: any": 1}
 
 
 def test_every_frame_of_a_capture_is_accounted_for(replay):
