@@ -210,6 +210,22 @@ def dump(records: Sequence[Packed]) -> bytes:
     return marshal.dumps(list(records), _MARSHAL)
 
 
+def plain(value: Packed) -> Packed:
+    """*value* with text that is of a class of its own, as a script's constants are, as plain text.
+
+    RecursionError where it holds itself.
+    """
+    if isinstance(value, str):
+        return str.__str__(value)
+    if type(value) is dict:
+        return {plain(key): plain(each) for key, each in value.items()}
+    if type(value) is list:
+        return [plain(each) for each in value]
+    if type(value) is tuple:
+        return tuple([plain(each) for each in value])
+    return value
+
+
 def encoded(id: str, records: int, payload: bytes) -> bytes:
     """A batch as it lies in the file."""
     name = id.encode()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from homerd.core.batches import Batch, Batches
-from homerd.core.segment import Packed, dump
+from homerd.core.segment import Packed, dump, plain
 from homerd.core.spool import Entry, Spool
 
 log = logging.getLogger("homerd.sink")
@@ -257,7 +257,7 @@ class Spooler:
             good, bad = [], []
         for record in records:
             try:
-                packed = record if pack is None else pack(record)
+                packed = plain(record if pack is None else pack(record))
                 dump([packed])
                 good.append(packed)
             except Exception:  # counted

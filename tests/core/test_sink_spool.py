@@ -11,6 +11,7 @@ import pytest
 
 from homerd.core.sink import BatchSink
 from homerd.errors import Rejected, RetryLater
+from homerd.lang.vocabulary import ConstantText
 
 LONG = 20.0
 
@@ -223,6 +224,18 @@ def test_records_that_no_spool_can_hold_wait_in_memory(start, caplog):
     assert set(sink.rows) == {1, 2, first, second, *range(3, 9)}
     sink.stop()
     assert "records cannot be spooled, they wait in memory sink=store records=2" in caplog.text
+
+
+def test_a_constant_of_the_script_is_spooled_as_the_text_it_is(start):
+    first = start(Store(back=False))
+    record = (ConstantText("calls"), [{"key": ConstantText("all")}], 1.5, b"x", None)
+    first.add(record)
+    first.stop()
+    assert (first.spooled, first.not_packed) == (1, 0)
+    second = start(Store())
+    assert second.flush(LONG)
+    assert second.rows == [record]
+    assert type(second.rows[0][0]) is str
 
 
 def test_pack_and_unpack_let_any_record_be_spooled(start):
