@@ -15,7 +15,9 @@ from homerd_plugins._hep_profile import Profile
 
 log = logging.getLogger("homerd.hep")
 
-AWAY_SECONDS = 15.0  # before a target that was away is tried again, while another serves
+# Before a target that was away is tried again, while another serves; and so many times as long as
+# it took to find out: one that drops what it is sent would hold up all batches for timeout= each.
+AWAY_SECONDS, AWAY_TIMES = 15.0, 20
 
 # What is sent, and the Call-ID or correlation id that shares packets out.
 Record = tuple[bytes, str]
@@ -98,10 +100,11 @@ class HepSink(BatchSink):
         while progress.sent < len(frames):
             index, line = self._any(first)
             refused = progress.refused
+            started = time.monotonic()
             try:
                 line.send(id, frames, progress)
             except RetryLater as error:
-                self._give_up(index, error)
+                self._give_up(index, error, started)
                 if len(self._away) == len(self.profile.targets):
                     raise
                 continue
@@ -122,10 +125,11 @@ class HepSink(BatchSink):
             if self._away.get(index, 0.0) > now:
                 failed.append(f"{self.profile.targets[index]} was away a moment ago")
                 continue
+            started = time.monotonic()
             try:
                 return index, self._line(index)
             except RetryLater as error:
-                self._give_up(index, error)
+                self._give_up(index, error, started)
                 failed.append(str(error))
         raise RetryLater("; ".join(failed))
 
@@ -146,11 +150,12 @@ class HepSink(BatchSink):
         self._away.pop(index, None)
         return line
 
-    def _give_up(self, index: int, error: RetryLater) -> None:
+    def _give_up(self, index: int, error: RetryLater, started: float) -> None:
         line = self._lines.pop(index, None)
         if line is not None:
             line.close()
-        self._away[index] = time.monotonic() + AWAY_SECONDS
+        now = time.monotonic()
+        self._away[index] = now + max(AWAY_SECONDS, AWAY_TIMES * (now - started))
         if len(self.profile.targets) > 1:
             log.info('target is away sink=%s error="%s"', self.name, error)
 

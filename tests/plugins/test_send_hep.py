@@ -16,6 +16,7 @@ from homerd.core.inputs import item_of
 from homerd.errors import ConfigError, Rejected, RetryLater, ScriptErrors
 from homerd.wire import hep, hep_batch
 from homerd.wire.hep import Frame, Framer
+from homerd_plugins import _hep_out
 from homerd_plugins._hep_out import HepSink
 from homerd_plugins._hep_profile import Profile
 
@@ -381,6 +382,25 @@ def test_the_next_target_takes_over(sink, receiver):
     made.write(records(5))
     assert len(second.wait(5)) == 5
     assert made.failovers == 1
+
+
+def test_a_target_that_drops_everything_is_seldom_tried(sink, receiver, monkeypatch, caplog):
+    monkeypatch.setattr(_hep_out, "AWAY_SECONDS", 0.0)
+    caplog.set_level("INFO", "homerd.hep")
+    second = receiver()
+    with contextlib.ExitStack() as opened:
+        full = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # what is beyond the backlog gets no answer
+            one = opened.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        ports = f"tcp:127.0.0.1:{full.getsockname()[1]},tcp:127.0.0.1:{second.port}"
+        made = sink(f"target={ports};acknowledge=no;timeout=0.3")
+        made.connect()
+        for _ in range(3):
+            made.write(records(5))
+        assert len(second.wait(15)) == 15
+    assert caplog.text.count("target is away") == 1
 
 
 def test_calls_are_shared_out_and_keep_together(sink, receiver):
