@@ -11,7 +11,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -113,25 +113,44 @@ class AlertmanagerSink(HttpSink):
         """Post all events of *batch*; one that is refused does not keep the others out."""
         with self._raised_lock:
             raised = list(self._raised.values())
-        refused: list[int] = []
-        reason = ""
         changed = [place for place, record in enumerate(batch) if record != RESEND]
-        try:
-            self._post([batch[place] for place in changed], raised)
-        except Rejected as error:
-            if len(changed) < 2:
-                raise Rejected(changed, str(error)) from error
-            for place in changed:
-                try:
-                    self._post([batch[place]], raised)
-                except Rejected as alone:
-                    refused.append(place)
-                    reason = str(alone)
-        if len(changed) < len(batch):
-            for start in range(0, len(raised), MOST_ALERTS):
-                self._post(raised[start : start + MOST_ALERTS], raised)
+        again = [place for place, record in enumerate(batch) if record == RESEND]
+        faults = self._post_each([batch[place] for place in changed], raised)
+        refused = [changed[place] for place in faults]
+        reasons = list(faults.values())
+        for start in range(0, len(raised) if again else 0, MOST_ALERTS):
+            part = raised[start : start + MOST_ALERTS]
+            if faults := self._post_each(part, raised):
+                refused += [place for place in again if place not in refused]
+                reasons += faults.values()
+                self._forget(part[place] for place in faults)
         if refused:
-            raise Rejected(refused, reason)
+            raise Rejected(sorted(refused), reasons[-1])
+
+    def _post_each(self, records: Sequence[Record], raised: Sequence[Record]) -> dict[int, str]:
+        """Post *records* together, or those that are not refused; why the others are, by place."""
+        try:
+            self._post(records, raised)
+        except Rejected as error:
+            if len(records) == 1:
+                return {0: str(error)}
+        else:
+            return {}
+        faults = {}
+        for place, record in enumerate(records):
+            try:
+                self._post([record], raised)
+            except Rejected as error:
+                faults[place] = str(error)
+        return faults
+
+    def _forget(self, records: Iterable[Record]) -> None:
+        """What is refused when it is posted again is not tried once more."""
+        with self._raised_lock:
+            for record in records:
+                key = (record["alarm"], record["key"], record["node"])
+                if self._raised.get(key) is record:
+                    del self._raised[key]
 
     def _post(self, records: Sequence[Record], raised: Sequence[Record]) -> None:
         if not records:

@@ -12,6 +12,7 @@ from metric_servers import running
 from homerd.errors import Rejected, RetryLater
 from homerd_plugins._alarm_event import AlarmEvent
 from homerd_plugins._notify import Target
+from homerd_plugins._notify_alertmanager import RESEND
 
 LONG = 20.0
 
@@ -166,6 +167,24 @@ def test_an_alert_that_is_refused_does_not_keep_the_others_out():
             sink.write(records(*events(3)))
         assert [told[0]["labels"]["key"] for told in server.told] == ["192.0.2.0", "192.0.2.2"]
     assert raised.value.indices == [1]
+
+
+def test_an_alert_that_is_refused_again_ends_no_other(caplog):
+    with receiving() as server:
+        target = Target.from_script(f"am=>alertmanager://127.0.0.1:{server.server_port};resend=1")
+        sink = target.sink()
+        first, second, new = records(*events(3))
+        for record in (first, second):
+            sink.add(record)
+        sink.connect()
+        server.answers = [200, 400, 200, 400]
+        with pytest.raises(Rejected, match="400 ") as raised:
+            sink.write([new, RESEND])
+        assert raised.value.indices == [1]
+        sink.write([RESEND])
+        told = [[alert["labels"]["key"] for alert in each] for each in server.told]
+        assert told == [["192.0.2.2"], ["192.0.2.0"], ["192.0.2.0"]]
+        sink.close()
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
