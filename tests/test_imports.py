@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "homerd.wire._speed": ["homerd.wire", "homerd_speedups"],
     "homerd.packet": ["homerd.wire", "homerd.errors"],
     "homerd.lang": ["homerd.errors", "lark"],
-    "homerd.lang.linear": ["re2", "regex"],
+    "homerd.lang.linear": ["homerd.lang.chain", "re2", "regex"],
     "homerd.plugin": [
         "homerd.errors",
         "homerd.packet",

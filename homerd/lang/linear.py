@@ -17,6 +17,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from homerd.lang import chain
+
 SECONDS = 0.02  # that one search may take, where the engine is not linear by itself
 _MEMORY = 8 << 20  # bytes RE2 may use for one pattern
 _NUMBERS = range(10)
@@ -32,6 +34,11 @@ class SearchLimit(Exception):
 def has_back_reference(pattern: str) -> bool:
     """Whether *pattern* refers back to a group."""
     return any(kind == "reference" for kind, _ in _pieces(pattern))
+
+
+def chain_of(pattern: str) -> chain.Chain | None:
+    """The chain that *pattern* is, where `.` is any letter and case counts; None for another."""
+    return chain.chain_of(_pieces(pattern), lambda text: _set(text, newline=False))
 
 
 class Engine:

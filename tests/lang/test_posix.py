@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homerd.lang import linear
+from homerd.lang import chain, linear
 from homerd.lang.posix import (
     LONG,
+    NEWLINE,
     PosixPattern,
     SearchLimit,
     Substitution,
@@ -80,6 +81,74 @@ def test_the_engine_for_long_texts_finds_what_the_c_library_finds(
     assert (short and short[0]) == (long and long[0])
 
 
+_STARS = st.sampled_from([".*", "(.*)"])
+_LETTERS = st.sampled_from(["a", "b", "ab", "ba", "aab", r"\.", "1", "a1", "="])
+_BETWEEN = st.sampled_from(
+    ["[ab]", "a?", "[^a]?", ".", "(a)", "([ab])", "(a?)", "[a1]{2}", "(b[ab]?)", ".?"]
+)
+_LAST = st.sampled_from(
+    ["", "[ab]*", "([ab]+)", "([a1]{1,3})", r"([^b\r]*)", "(.)", ".{0,2}", "(a*)", "((b){2})"]
+)
+_CHAIN_PIECES = st.tuples(_LETTERS, st.lists(_BETWEEN, max_size=2).map("".join), _LAST).map("".join)
+_CHAINS = st.tuples(
+    st.sampled_from(["", "^"]),
+    _STARS,
+    st.lists(st.tuples(_CHAIN_PIECES, _STARS).map("".join), min_size=1, max_size=3).map("".join),
+    st.sampled_from(["", "$"]),
+).map("".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(_CHAINS, st.text("aaab1.= \r", max_size=30))
+def test_a_chain_has_the_groups_that_the_c_library_finds(pattern, text):
+    found = PosixPattern(pattern, 0).groups(text.encode())
+    # Without a line end in the text, the flag that keeps a pattern from the chain changes nothing.
+    assert found == PosixPattern(pattern, NEWLINE).groups(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_chain"),
+    [
+        (r"^(.*)CallID:[ ]?([^\r\n]*)(.*)$", True),
+        (r"^(.*)QualityEst:(.*)MOSCQ=([0-9.]{1,5})(.*)$", True),
+        (r".*PS=([0-9]+).*$", True),
+        (r".*a(b(c)).*", True),
+        (r".*PS=([0-9]+)", False),  # is tied to its end
+        (r"PS=([0-9]+).*", False),
+        (r".*[0-9]+.*", False),  # begins with no letter
+        (r".*a[0-9]*b.*", False),  # repeated, and not at its end
+        (r".*(a|b)c.*", False),
+        (r".*(ab)+.*", False),
+        (r".*(ab.*)", False),
+        (r".*ab**.*", False),
+        (r".*aä+.*", False),  # the last byte is repeated, not the letter
+        (r".*(a)(.*)\1.*", False),
+        (r".*a[[:digit:]].*", False),
+        (r".*a^b.*", False),
+        ("(.*)a" * 9 + "(.*)", False),  # ten groups
+        (".*", False),
+        ("", False),
+    ],
+)
+def test_a_chain_is_letters_and_sets_between_stars(pattern, is_chain):
+    assert (linear.chain_of(pattern) is not None) is is_chain
+
+
+def test_a_chain_is_left_to_others_when_a_text_begins_its_piece_too_often():
+    found = linear.chain_of(".*PS=([0-9]+).*")
+    text = b"PS=1" + b"PS=" * chain.TRIES
+    assert found is not None
+    with pytest.raises(chain.TooMany):
+        found.groups(text, True)
+    assert PosixPattern(".*PS=([0-9]+).*", 0).groups(text)[1] == (3, 4)
+
+
+def test_a_chain_from_the_beginning_of_a_line_is_not_found_behind_it():
+    pattern = PosixPattern("^.*a.*", 0)
+    assert pattern.groups(b"bab") is not None
+    assert pattern.groups(b"bab", at_line_start=False) is None
+
+
 @pytest.mark.parametrize(
     ("pattern", "text"),
     [
@@ -124,6 +193,10 @@ def test_a_search_that_is_given_up_is_reported_and_the_script_goes_on(compiled):
         (r"/\//-/", "a/b", "a-b"),
         ("/x*/-/g", "abc", "-a-b-c-"),
         (r"/^(.*)JBN=([0-9]{1,5})(.*)$/\2/s", "x" * 700 + "\nJBN=40 JBM=80", "40"),
+        (r"/^(.*)JBN=([0-9]{1,5})(.*)$/\2/s", "JBN=1 JBN=40 JBN=", "40"),
+        (r"/^(.*)JBN=([0-9]{1,5})(.*)$/<\3>/s", "JBN=4\0JBN=5", "<>"),
+        (r"/^(.*)CallID:[ ]?([^\r\n]*)(.*)$/\2/s", "CallID: 7@a\nb", "7@a\nb"),
+        (r"/^(.*)ä=([0-9]+)(.*)$/\1\2/s", "äö ä=40", "äö 40"),
     ],
 )
 def test_a_substitution_replaces_what_it_matches(expression, text, result):
