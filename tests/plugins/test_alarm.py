@@ -420,6 +420,15 @@ def test_keys_that_nothing_is_known_of_any_more_make_room(alarms):
     assert run.metric("keys", alarm="a") == 1
 
 
+def test_of_many_keys_all_make_room(alarms):
+    run = alarms("window=10;raise=3;keys=2500")
+    for number in range(2500):
+        run.count(1, number)
+    run.wait(25)
+    assert run.metric("keys", alarm="a") == 0
+    assert run.metric("over_budget_total", alarm="a") == 0
+
+
 def test_a_key_is_cut(alarms):
     run = alarms("raise=1")
     run.count(1, "x" * 60_000)
