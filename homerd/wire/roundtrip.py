@@ -10,6 +10,8 @@ At most MAX_SENT sender reports are remembered, for an hour; the oldest make roo
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 MAX_SENT = 65_536
 MAX_SECONDS = 3600  # of a round trip, and of the wait for it
 # By less a trip that took no time may come out below 0: DLSR is not measured on the wire.
@@ -26,7 +28,8 @@ class RoundTrips:
     """
 
     def __init__(self) -> None:
-        self._sent: dict[_Key, tuple[int, float]] = {}  # the oldest first
+        # The oldest first.  A dict would look for it behind all that left: 57 µs in a full table.
+        self._sent: OrderedDict[_Key, tuple[int, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._sent)
