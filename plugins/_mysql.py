@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from homerd_plugins._stores import Address
 
 SOCKET = "/run/mysqld/mysqld.sock"
+# Escapes with backslashes; nothing is cut in silence, and no old time refused.
+SESSION = "SET time_zone = '+00:00', sql_mode = 'STRICT_TRANS_TABLES'"
+BATCHES = (
+    "CREATE TABLE IF NOT EXISTS homerd_batches (batch varchar(190) CHARACTER SET ascii NOT NULL"
+    " PRIMARY KEY, written timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP) ENGINE=InnoDB",
+    f"DELETE FROM homerd_batches WHERE written < NOW() - INTERVAL {BATCH_DAYS} DAY",
+)
 LAST_TIME = "2038-01-19 03:14:07"  # of TIMESTAMP
 
 BYTES, TEXT = "binary", "utf8mb4"  # what literals of a statement are
@@ -185,12 +192,8 @@ class MysqlSink(ServerSink):
 
     def make_batches(self) -> None:
         """Make the table of batches' ids, and clear it of old ones."""
-        self.run(
-            "CREATE TABLE IF NOT EXISTS homerd_batches"
-            " (batch varchar(190) CHARACTER SET ascii NOT NULL"
-            " PRIMARY KEY, written timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP) ENGINE=InnoDB"
-        )
-        self.run(f"DELETE FROM homerd_batches WHERE written < NOW() - INTERVAL {BATCH_DAYS} DAY")
+        for statement in BATCHES:
+            self.run(statement)
 
     def claim(self, batch_id: str) -> bool:
         """Note *batch_id*; waits for a transaction that is about to note the same."""
@@ -295,20 +298,35 @@ class MysqlSink(ServerSink):
         return ROWS if code in _ROWS else AWAY
 
 
-def connected(address: Address, answer_seconds: float) -> Any:
-    """A connection that commits each statement unless BEGIN is run; a MySQLError without."""
+def connected(
+    address: Address,
+    answer_seconds: float,
+    *,
+    session: str = SESSION,
+    seconds: float = CONNECT_SECONDS,
+) -> Any:
+    """A connection that commits each statement unless BEGIN is run; a MySQLError without.
+
+    answer_seconds: 0 for any time.  session: what is run first.
+    """
     import pymysql
 
+    options = {
+        "connect_timeout": max(1, round(seconds)),
+        "read_timeout": answer_seconds or None,
+        "write_timeout": answer_seconds or None,
+        "init_command": session or None,
+    }
     try:
-        return _connect(address, address.password, answer_seconds)
+        return _connect(address, address.password, options)
     except pymysql.OperationalError as error:
         # Kamailio takes a password as it is written, others escape what is special in a URL.
         if error.args[0] != ACCESS_DENIED or address.decoded_password == address.password:
             raise
-        return _connect(address, address.decoded_password, answer_seconds)
+        return _connect(address, address.decoded_password, options)
 
 
-def _connect(address: Address, password: str, answer_seconds: float) -> Any:
+def _connect(address: Address, password: str, options: dict[str, Any]) -> Any:
     import pymysql
 
     local = address.host in ("", "localhost") and not address.port
@@ -324,11 +342,7 @@ def _connect(address: Address, password: str, answer_seconds: float) -> Any:
         database=address.database,
         charset="utf8mb4",
         autocommit=True,
-        connect_timeout=round(CONNECT_SECONDS),
-        read_timeout=answer_seconds,
-        write_timeout=answer_seconds,
-        # Escapes with backslashes; nothing is cut in silence, and no old time refused.
-        init_command="SET time_zone = '+00:00', sql_mode = 'STRICT_TRANS_TABLES'",
+        **options,
         **place,
     )
 

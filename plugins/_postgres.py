@@ -241,11 +241,8 @@ class PostgresSink(ServerSink):
         """Make the table of batches' ids, and clear it of old ones."""
         self.run("BEGIN")
         self.run(LOCK)
-        self.run(
-            "CREATE TABLE IF NOT EXISTS homerd_batches (batch text PRIMARY KEY,"
-            " written timestamp with time zone NOT NULL DEFAULT current_timestamp)"
-        )
-        self.run(f"DELETE FROM homerd_batches WHERE written < now() - interval '{BATCH_DAYS} days'")
+        for statement in BATCHES:
+            self.run(statement)
         self.run("COMMIT")
 
     def claim(self, batch_id: str) -> bool:
@@ -326,6 +323,12 @@ class PostgresSink(ServerSink):
                 line.shutdown(socket.SHUT_RDWR)
 
 
+BATCHES = (
+    "CREATE TABLE IF NOT EXISTS homerd_batches (batch text PRIMARY KEY,"
+    " written timestamp with time zone NOT NULL DEFAULT current_timestamp)",
+    f"DELETE FROM homerd_batches WHERE written < now() - interval '{BATCH_DAYS} days'",
+)
+
 # Views and partitions are no tables of their own.
 TABLES = (
     "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition"
@@ -345,20 +348,24 @@ SIZES = (
 )
 
 
-def connected(address: Address) -> Any:
-    """A connection that commits each statement unless BEGIN is run; a psycopg.Error without."""
+def connected(address: Address, options: str = "", seconds: float = CONNECT_SECONDS) -> Any:
+    """A connection that commits each statement unless BEGIN is run; a psycopg.Error without.
+
+    options: of the session, in place of those of our own rows: UTC, ISO.
+    """
     import psycopg
 
+    options = options or "-c timezone=UTC -c standard_conforming_strings=on -c datestyle=ISO"
     try:
-        return _connect(address, address.password)
+        return _connect(address, address.password, options, seconds)
     except psycopg.OperationalError:
         # Kamailio takes a password as it is written, others escape what is special in a URL.
         if address.decoded_password == address.password:
             raise
-        return _connect(address, address.decoded_password)
+        return _connect(address, address.decoded_password, options, seconds)
 
 
-def _connect(address: Address, password: str) -> Any:
+def _connect(address: Address, password: str, options: str, seconds: float) -> Any:
     import psycopg
 
     wanted = {
@@ -369,8 +376,8 @@ def _connect(address: Address, password: str) -> Any:
     }
     return psycopg.connect(
         dbname=address.database,
-        connect_timeout=round(CONNECT_SECONDS),
-        options="-c timezone=UTC -c standard_conforming_strings=on -c datestyle=ISO",
+        connect_timeout=max(2, round(seconds)),
+        options=options,
         client_encoding="utf8",
         application_name="homerd",
         autocommit=True,

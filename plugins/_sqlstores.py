@@ -6,7 +6,6 @@ A driver is imported when an address asks for it.
 from __future__ import annotations
 
 import datetime
-import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from homerd.api import Value
+from homerd_plugins import _mysql, _postgres
+from homerd_plugins._partitions import LOCK
 from homerd_plugins._sqltext import MYSQL, POSTGRES, SQLITE
 from homerd_plugins._stores import Address
 
@@ -172,31 +173,9 @@ class _Postgres(Store):
         self.errors = (psycopg.Error, UnicodeError)
 
     def connect(self, seconds: float, answer_seconds: float = 0.0) -> Any:
-        try:
-            return self._connect(self.address.password, seconds, answer_seconds)
-        except self.driver.OperationalError:
-            if self.address.decoded_password == self.address.password:
-                raise
-        return self._connect(self.address.decoded_password, seconds, answer_seconds)
-
-    def _connect(self, password: str, seconds: float, answer_seconds: float) -> Any:
-        address = self.address
-        wanted = {
-            "host": address.socket or address.host,
-            "port": str(address.port or ""),
-            "user": address.user,
-            "password": password,
-        }
         limit = f" -c statement_timeout={int(answer_seconds * 1000)}" if answer_seconds else ""
-        return self.driver.connect(
-            dbname=address.database,
-            connect_timeout=max(2, round(seconds)),
-            options=f"-c standard_conforming_strings=on{limit}",
-            client_encoding="utf8",
-            application_name="homerd",
-            autocommit=True,
-            **{key: value for key, value in wanted.items() if value},
-        )
+        options = f"-c standard_conforming_strings=on{limit}"
+        return _postgres.connected(self.address, options, seconds)
 
     def is_away(self, error: Exception) -> bool:
         state = getattr(error, "sqlstate", None)
@@ -218,14 +197,9 @@ class _Postgres(Store):
 
     def keep_batches(self, connection: Any) -> None:
         with connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock(hashtext('homerd tables'))")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS homerd_batches (batch text PRIMARY KEY,"
-                " written timestamp with time zone NOT NULL DEFAULT current_timestamp)"
-            )
-            connection.execute(
-                f"DELETE FROM homerd_batches WHERE written < now() - interval '{BATCH_DAYS} days'"
-            )
+            connection.execute(LOCK)
+            for statement in _postgres.BATCHES:
+                connection.execute(statement)
 
     def claim(self, connection: Any, batch_id: str) -> bool:
         noted = connection.execute(
@@ -242,8 +216,6 @@ class _Mysql(Store):
     )
     # Too many connections, shut down, lost, refused, lock wait, deadlock.
     _AWAY = frozenset({1040, 1053, 1205, 1213, 2002, 2003, 2006, 2013, 2014, 2055})
-    _ACCESS_DENIED = 1045
-    _SOCKET = "/run/mysqld/mysqld.sock"
 
     def __init__(self, address: Address) -> None:
         import pymysql
@@ -253,33 +225,8 @@ class _Mysql(Store):
         self.errors = (pymysql.MySQLError, OSError, UnicodeError)
 
     def connect(self, seconds: float, answer_seconds: float = 0.0) -> Any:
-        address = self.address
-        try:
-            return self._connect(address.password, seconds, answer_seconds)
-        except self.driver.OperationalError as error:
-            if error.args[0] != self._ACCESS_DENIED or address.decoded_password == address.password:
-                raise
-        return self._connect(address.decoded_password, seconds, answer_seconds)
-
-    def _connect(self, password: str, seconds: float, answer_seconds: float) -> Any:
-        address = self.address
-        local = address.host in ("", "localhost") and not address.port
-        path = address.socket or (self._SOCKET if local and os.path.exists(self._SOCKET) else "")
-        place = (
-            {"unix_socket": path}
-            if path
-            else {"host": address.host or "127.0.0.1", "port": address.port or 3306}
-        )
-        return self.driver.connect(
-            user=address.user or None,
-            password=password,
-            database=address.database,
-            charset="utf8mb4",
-            autocommit=True,
-            connect_timeout=max(1, round(seconds)),
-            read_timeout=max(1, round(answer_seconds)) if answer_seconds else None,
-            **place,
-        )
+        limit = max(1, round(answer_seconds)) if answer_seconds else 0
+        return _mysql.connected(self.address, limit, session="", seconds=seconds)
 
     def is_away(self, error: Exception) -> bool:
         if isinstance(error, self.driver.InterfaceError | OSError):
@@ -288,16 +235,8 @@ class _Mysql(Store):
         return isinstance(error, self.driver.MySQLError) and code in self._AWAY
 
     def keep_batches(self, connection: Any) -> None:
-        self.run(
-            connection,
-            "CREATE TABLE IF NOT EXISTS homerd_batches"
-            " (batch varchar(190) CHARACTER SET ascii NOT NULL PRIMARY KEY,"
-            " written timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP) ENGINE=InnoDB",
-        )
-        self.run(
-            connection,
-            f"DELETE FROM homerd_batches WHERE written < NOW() - INTERVAL {BATCH_DAYS} DAY",
-        )
+        for statement in _mysql.BATCHES:
+            self.run(connection, statement)
 
     def claim(self, connection: Any, batch_id: str) -> bool:
         with connection.cursor() as cursor:
