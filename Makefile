@@ -1,5 +1,5 @@
 # make run    the capture server, with homer.cfg (make run CFG=my.cfg ARGS="-A DO_IPV6")
-# make test   everything that must hold: ruff, mypy, pytest
+# make test   everything that must hold: ruff, mypy, pytest in two processes
 # make bench  microseconds a packet, stage by stage
 # make docs   the manual as a site, in site/; docs/ can be read as it is
 #
@@ -26,7 +26,7 @@ test: install-test
 	$(VENV) -m ruff check .
 	$(VENV) -m ruff format --check .
 	$(VENV) -m mypy --strict homerd
-	$(VENV) -m pytest
+	$(VENV) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # the Python that .venv is made with; PYTHON=/path/to/python3 chooses another one
 python:

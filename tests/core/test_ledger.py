@@ -1,6 +1,5 @@
 """The ledger's sums, and that they hold from outside: overload, outage, kill."""
 
-import json
 import signal
 import socket
 import sqlite3
@@ -12,6 +11,8 @@ from contextlib import closing
 import pytest
 
 from homerd.core import ledger, metrics
+from homerd.core.control import ask
+from homerd.errors import ConfigError
 
 SINK = {
     "added": 10, "recovered": 5, "written": 8, "queued": 1, "spooled": 3, "rejected": 2,
@@ -148,13 +149,16 @@ class Daemon:
         return [sys.executable, "-m", "homerd", *words, "--socket", str(self.socket)]
 
     def asked(self):
-        done = subprocess.run(self.command("status", "--json"), capture_output=True)
-        return json.loads(done.stdout) if done.returncode == 0 else None
+        try:
+            return ask(self.socket, "status", timeout=SECONDS)
+        except ConfigError:
+            return None
 
     def until(self, condition):
         end = time.monotonic() + SECONDS
         while not condition():
             assert time.monotonic() < end, self.asked()
+            time.sleep(0.02)
 
     def send(self, count, method="INVITE"):
         for _ in range(count):

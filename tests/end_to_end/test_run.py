@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import select
 import signal
 import socket
@@ -13,6 +12,7 @@ import time
 
 import pytest
 
+from homerd.core.control import ask
 from homerd.wire import hep
 from homerd.wire.hep import Frame
 
@@ -87,14 +87,14 @@ class Daemon:
             self.log += piece.decode()
 
     def status(self):
-        command = self.command("status", "--json")
-        return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+        return ask(self.control, "status", timeout=SECONDS)
 
     def wait_until(self, received):
         """Wait until so many datagrams were received."""
         until = time.monotonic() + SECONDS
         while (status := self.status())["received"] < received:
             assert time.monotonic() < until, status
+            time.sleep(0.02)
         return status
 
     def stop(self, number=signal.SIGTERM):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import select
 import signal
 import socket
@@ -16,6 +15,7 @@ import pytest
 from servers import free_port
 
 from homerd import testing
+from homerd.core.control import ask
 from homerd.wire import hep
 
 SECONDS = 30.0  # a deadline nobody should meet
@@ -104,13 +104,13 @@ class Daemon:
             self.log += piece.decode()
 
     def status(self):
-        told = subprocess.run(self.command("status", "--json"), capture_output=True, check=True)
-        return json.loads(told.stdout)
+        return ask(self.folder / "sock", "status", timeout=SECONDS)
 
     def wait_until(self, holds):
         until = time.monotonic() + SECONDS
         while not holds(status := self.status()):
             assert time.monotonic() < until, status
+            time.sleep(0.02)
         return status
 
     def send(self, *users):
