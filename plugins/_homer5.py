@@ -12,7 +12,7 @@ import re
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -401,25 +401,6 @@ def node(frame: Frame, settings: Settings) -> str:
         name = frame.extra["node_name"]
         return name if capture_id is None else f"{name}:{capture_id}"
     return settings.node if capture_id is None else f"{settings.node}:{capture_id}"
-
-
-def fitted(row: Sequence[Cell], columns: Sequence[Column]) -> tuple[Row, list[str]]:
-    """*row* cut to the widths Homer 5 declares, and the names of the columns that were cut.
-
-    For stores that hold to the width; SQLite does not.
-    """
-    cut = [
-        column.name
-        for cell, column in zip(row, columns, strict=True)
-        if column.width and isinstance(cell, str | bytes) and len(cell) > column.width
-    ]
-    if not cut:
-        return tuple(row), cut
-    cells = (
-        cell[: column.width] if column.width and isinstance(cell, str | bytes) else cell
-        for cell, column in zip(row, columns, strict=True)
-    )
-    return tuple(cells), cut
 
 
 _NO_RTP_STAT = frozenset(RTP_STAT_HEADERS).isdisjoint

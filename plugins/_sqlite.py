@@ -437,14 +437,6 @@ class _Insert:
             done += size
 
 
-def path_of(url: str) -> str:
-    """The file of `sqlite://PATH`: what follows the two slashes, as Kamailio's db_sqlite has it."""
-    scheme, _, path = url.partition("://")
-    if scheme.lower() != "sqlite" or not path:
-        raise ValueError(f'expected "sqlite://" and a file\'s path, got "{url}"')
-    return path
-
-
 def ddl(table: str, columns: Sequence[Column]) -> Iterable[str]:
     """The statements that make *table* and its indexes."""
     names = {column.key: _quoted(column.name) for column in columns}

@@ -7,10 +7,8 @@ import pytest
 from homerd.packet import Packet, RunState
 from homerd.wire.hep import Frame
 from homerd_plugins._homer5 import (
-    REPORT_COLUMNS,
     SIP_COLUMNS,
     Settings,
-    fitted,
     has_rotated_name,
     is_table_name,
     report_row,
@@ -389,11 +387,6 @@ def test_a_report_with_an_id_and_text_of_the_scripts_own():
     row = report_row(packet(b"\xff\0"), Settings(), 1, "id\udc80", "text\0")
     assert (row[2], row[11]) == ("id\ufffd", "text\ufffd")
     assert report_row(packet(b"\xff\0"), Settings(), 1)[11] == b"\xff\0"
-
-
-def test_a_row_for_a_store_with_widths_is_cut_where_it_must_be():
-    row, cut = fitted(["d", 1, "c" * 300, "", 0, "", 0, 1, 2, 3, "n", "m"], REPORT_COLUMNS)
-    assert (row[2], cut) == ("c" * 256, ["correlation_id"])
 
 
 @pytest.mark.parametrize("name", ["sip_capture_call_20260101", "a" * 64])

@@ -10,7 +10,8 @@ import pytest
 
 from homerd.errors import ConfigError, Rejected, RetryLater
 from homerd_plugins._homer5 import INTEGER, REPORT_COLUMNS, SIP_COLUMNS, Column
-from homerd_plugins._sqlite import SqliteSink, path_of
+from homerd_plugins._sqlite import SqliteSink
+from homerd_plugins._stores import Address
 
 SIP, REPORT = 0, 1
 
@@ -270,10 +271,4 @@ def test_a_folder_in_place_of_a_file_is_the_operators_to_mend(tmp_path):
     ],
 )
 def test_the_path_is_what_follows_the_two_slashes(url, path):
-    assert path_of(url) == path
-
-
-@pytest.mark.parametrize("url", ["mysql://u:p@h/db", "sqlite:", "sqlite://", "x.db", ""])
-def test_urls_of_no_sqlite_file(url):
-    with pytest.raises(ValueError, match='expected "sqlite://" and a file\'s path'):
-        path_of(url)
+    assert Address.of(url).database == path
