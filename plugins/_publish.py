@@ -2,8 +2,9 @@
 
 A report is written when the collector has answered with 2xx.  Over UDP it is sent again as RFC 3261
 17.1.2 has it, until timer F.  No answer, 408, 480, 503 and 504 leave it to a later try, every other
-answer refuses it; so does a collector that answers others, or OPTIONS, and never this one.  Of the
-target's addresses the first that DNS gives is taken; SRV is not asked.
+answer refuses it; so does a collector that answers others, or OPTIONS, and never this one, or that
+puts it off again and again.  Of the target's addresses the first that DNS gives is taken; SRV is
+not asked.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ _WINDOW = 32  # requests that wait for an answer at a time
 _BATCH_SIZE = 100
 _MOST_SETTLED = 1000  # that are remembered, more than a batch has
 _MOST_TRIES = 3  # of what alone is not answered
+# Of what the collector puts off, two minutes while it took others, else some 50: who is overloaded
+# says so of all, who cannot take one report may say so of that one for ever.
+_MOST_PUT_OFF, _MOST_PUT_OFF_ALONE = 10, 100
 _LOOK_SECONDS = 0.25  # how often it is seen that the sink is to stop
 _TRANSPORTS = ("udp", "tcp")
 _LATER = (408, 480, 503, 504)
@@ -102,6 +106,9 @@ class PublishSink(BatchSink):
         self._line: _Line | None = None
         self._settled: dict[str, str] = {}  # id -> why it was refused, "" when it was taken
         self._tries: Counter[str] = Counter()
+        self._taken = 0
+        self._put_off: dict[str, tuple[int, int]] = {}  # id -> how often, and _taken before that
+        self._later: dict[str, str] = {}  # id -> what the collector said, in this exchange
         self._give_up_at: float | None = None
 
     # What BatchSink asks for
@@ -167,11 +174,13 @@ class PublishSink(BatchSink):
         open: dict[str, _Transaction] = {}
         unanswered = ""
         answered = False
+        taken = self._taken
+        self._later.clear()
         if any(each.id in self._tries for each in records):
             # What alone was not answered is at fault only if the collector is there.
             self._begin(line, "OPTIONS", Publication("", "", b""), open)
-        while waiting or open:
-            while waiting and len(open) < _WINDOW:
+        while open or (waiting and not self._later):
+            while waiting and not self._later and len(open) < _WINDOW:
                 self._begin(line, "PUBLISH", waiting.popleft(), open)
             now = time.monotonic()
             if self._give_up_at is not None and now >= self._give_up_at:
@@ -193,7 +202,12 @@ class PublishSink(BatchSink):
                     line.send(each.data)
                     self.sent_again += 1
                     each.resend_later(now, self.t1)
-        if unanswered:
+        if self._later:
+            # The first alone is counted: in an outage the others wait like those behind them.
+            id, said = next(iter(self._later.items()))
+            self._count_put_off(id, said, taken)
+            unanswered = f"{self.target}: {said}"
+        if unanswered and any(each.id not in self._settled for each in records):
             raise RetryLater(unanswered)
 
     def _begin(
@@ -228,7 +242,7 @@ class PublishSink(BatchSink):
         return head.encode("utf-8", "surrogateescape") + record.body
 
     def _hear(self, message: bytes, open: dict[str, _Transaction]) -> bool:
-        """An answer; whether it was a final one to a request that is open."""
+        """An answer; whether one to a request that is open says that the collector works."""
         told = SipMessage(message)
         branch, status = told.via_branch, told.status
         if not told.is_reply or branch not in open or status is None:
@@ -242,7 +256,9 @@ class PublishSink(BatchSink):
         self.answers[status] += 1
         said = f"{status} {told.reason or ''}".strip()
         if status in _LATER:
-            raise RetryLater(f"{self.target}: {said}")
+            self._later[id] = said
+            return False
+        self._taken += status < 300
         self._conclude(id, "" if status < 300 else said)
         return True
 
@@ -252,9 +268,19 @@ class PublishSink(BatchSink):
         if self._tries[id] >= _MOST_TRIES:
             self._conclude(id, f"no answer to {_MOST_TRIES} tries, while others had one")
 
+    def _count_put_off(self, id: str, said: str, taken: int) -> None:
+        tries, before = self._put_off.get(id, (0, taken))
+        self._put_off[id] = tries + 1, before
+        most = _MOST_PUT_OFF if self._taken > before else _MOST_PUT_OFF_ALONE
+        if tries + 1 >= most:
+            self._conclude(id, f"put off {tries + 1} times: {said}")
+        while len(self._put_off) > _MOST_SETTLED:
+            del self._put_off[next(iter(self._put_off))]
+
     def _conclude(self, id: str, refused: str) -> None:
         self._settled[id] = refused
         self._tries.pop(id, None)
+        self._put_off.pop(id, None)
         while len(self._settled) > _MOST_SETTLED:
             del self._settled[next(iter(self._settled))]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections import Counter
 
 import pytest
 from servers import free_port
@@ -180,6 +181,38 @@ def test_a_report_that_alone_is_never_answered_does_not_keep_the_others(tmp_path
         (refused,) = run.quarantined
     assert "no answer to 3 tries, while others had one" in str(refused)
     assert "OPTIONS" in {request.method for request in collector.requests}
+
+
+def test_a_report_that_alone_is_put_off_does_not_keep_the_others(tmp_path):
+    def answer(request: SipMessage, number: int) -> int:
+        return 503 if request.call_id == report(0).id else 200
+
+    with (
+        collecting(answer) as collector,
+        testing.SinkRun(sink_to(collector.port), tmp_path) as run,
+    ):
+        run.feed(*(report(number) for number in range(40)))
+        assert run.flush()
+        assert (run.counts["written"], run.counts["rejected"]) == (39, 1)
+        (refused,) = run.quarantined
+    assert "put off 10 times: 503 Told" in str(refused)
+    asked = Counter(request.call_id for request in collector.requests)
+    assert asked.pop(report(0).id) == 10
+    assert set(asked.values()) == {1}
+
+
+def test_a_collector_that_puts_all_off_gets_them_later(tmp_path):
+    asked = threading.Event()
+    with (
+        collecting(lambda request, number: 200 if asked.is_set() else 503) as collector,
+        testing.SinkRun(sink_to(collector.port), tmp_path) as run,
+    ):
+        run.feed(*(report(number) for number in range(40)))
+        run.sink.hand_over()
+        testing.wait_until(lambda: run.retries > 20)
+        asked.set()
+        assert run.flush()
+        assert (run.counts["written"], run.counts["rejected"]) == (40, 0)
 
 
 def test_a_stop_leaves_what_has_no_answer_to_the_next_run(tmp_path):
