@@ -185,6 +185,9 @@ class Reporter:
 
     def _answered(self, call: _Call, message: SipMessage, seconds: int, now: float) -> None:
         status = message.status or 0
+        if 100 < status < 300 and not call.bye_at:
+            call.end_at = None  # another telephone has refused it, this one has not
+            self._ended.pop(call.call_id, None)
         if 200 <= status < 300:
             call.answered_at = call.answered_at or seconds
             if message.from_tag == call.from_tag:  # else it answers the callee's INVITE

@@ -370,6 +370,26 @@ def test_a_refused_call_is_forgotten_and_one_with_a_password_goes_on(run):
     assert len(run.plugin("qos").reporter) == 0
 
 
+@pytest.mark.parametrize("after", [1, 40])
+def test_a_call_that_one_telephone_refuses_and_another_takes_goes_on(run, after):
+    run = run()
+    run.invite()
+    run.feed(testing.reply(180))
+    run.feed(testing.reply(486))
+    run.wait(5)
+    run.feed(testing.reply(180))
+    run.wait(after)
+    run.answer()
+    for number in range(1, 5):
+        run.wait(5)
+        run.both(number)
+    assert run.reports == []
+    run.bye()
+    run.wait(_qos_reporter.TAIL_SECONDS + 1)
+    (report,) = run.reports
+    assert (report.local_address.ip, report.call_term, run.counts) == (ALICE, True, {"session": 1})
+
+
 def test_a_call_that_falls_silent_has_ended(run):
     run = run()
     run.invite()
