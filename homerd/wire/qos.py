@@ -137,9 +137,11 @@ def decode(data: bytes, clock: int = 8000, known: Known | None = None) -> Report
     clock: of the RTP whose jitter RTCP tells in its units, where *known* does not say; 0: such
     jitter is left out.
     """
+    if data[:1] == b"{":
+        return _of_json(data, clock, known)
     if vqrtcpxr.is_report(data):
         return decode_vqrtcpxr(data)
-    if data[:1].isspace() or data[:1] == b"{":
+    if data[:1].isspace():
         return _of_json(data, clock, known) if data.lstrip()[:1] == b"{" else None
     if data[:1] and 0x80 <= data[0] <= 0xBF and rtcp.looks_like_rtcp(data):
         told = [rtcpjson.read(each) for each in rtcp.as_json(rtcp.decode(data))]
@@ -447,7 +449,12 @@ def _ms(found: dict[str, Any], name: str, faults: list[Fault]) -> float | None:
 
 def _text(found: dict[str, Any], name: str) -> str | None:
     value = found.get(name)
-    return value if isinstance(value, str) and value else None
+    if not isinstance(value, str) or not value:
+        return None
+    if value.isascii():
+        return value
+    # JSON can spell half a character, which nothing that is sent on can hold.
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _ssrc(value: object, faults: list[Fault]) -> int | None:
@@ -474,6 +481,8 @@ def _rated(
     listening, conversing: R of each, where the report has both.
     """
     r, lq, cq = record.r, record.mos_lq, record.mos_cq
+    if r is None and lq is None and cq is None and record.codec is None:
+        return record  # there is nothing to reckon from
     r_source = record.r_source or (None if r is None else REPORTED)
     lq_source = None if lq is None else REPORTED
     cq_source = record.mos_cq_source or (None if cq is None else REPORTED)

@@ -293,3 +293,11 @@ def test_any_bytes_give_a_report_or_a_reason(data, found, at):
             assert fault.reason in qos.REASONS
         elif told is not None:
             assert all(0 <= (record.loss or 0) <= 100 for record in told.records)
+
+
+def test_half_a_character_of_json_is_replaced():
+    report = qos.decode(
+        rb'{"TOTAL_PK": 1, "RTP_SIP_CALL_ID": "\ud800call", "CODEC_NAME": "\ud83d\ude00", "TYPE": "\udfff"}'
+    )
+    assert (report.call_id, report.records[0].codec) == ("\ufffdcall", "\U0001f600")
+    assert report.kind == "\ufffd"
