@@ -340,7 +340,7 @@ def _of_stat(
         if leg == "local" and r is not None:
             # The formula has jitter and delay in it: what is felt in a conversation.
             record = record._replace(
-                r=r, r_source=HEPLIFY, mos_cq=rtpstat.mos(r), mos_cq_source=HEPLIFY
+                r=max(0.0, r), r_source=HEPLIFY, mos_cq=rtpstat.mos(r), mos_cq_source=HEPLIFY
             )
         records.append(_rated(record))
     return records

@@ -301,3 +301,9 @@ def test_half_a_character_of_json_is_replaced():
     )
     assert (report.call_id, report.records[0].codec) == ("\ufffdcall", "\U0001f600")
     assert report.kind == "\ufffd"
+
+
+def test_r_of_headers_is_never_below_0():
+    header = {"X-RTP-Stat": "PS=1;PR=100;PL=400,0;JI=900,2;DL=20"}
+    local = qos.of_headers(header.get).records[0]
+    assert (local.r, local.r_source, local.mos_cq, local.loss) == (0.0, "heplify", 1.0, 80.0)
