@@ -286,6 +286,13 @@ def test_the_customer_is_what_the_operator_says(shipped):
     assert ",customer=Globex,form=rtp-stat " in line
 
 
+def test_a_caller_cannot_say_which_trunk_he_came_by(shipped):
+    run = shipped(*SOURCES, "DO_INFLUXDB", HOMERD_TARGETS="10.9.9.9=sbc")
+    run.feed(INVITE.replace(b"acme.example", b"acme.example/sbc/x"), OK, BYE)
+    (line,) = run.lines["influxdb"]
+    assert ",customer=acme.example/sbc/x,form=rtp-stat " in line
+
+
 def test_a_message_that_comes_again_counts_once(shipped):
     run = shipped(*SOURCES, "DO_INFLUXDB")
     run.feed(publish(RFC_REPORT), publish(RFC_REPORT), BYE, BYE)
