@@ -6,8 +6,8 @@ first.  LocalMetrics are what the local side received.
 
 A call is told of TAIL_SECONDS after BYE, as the last reports are still on their way; without its
 signalling, after the last of its measured streams; else when nothing came for five minutes.  At
-most MAX_CALLS are followed: for one more the one that ended first is told of at once.  What is not
-taken is counted in `counts`, by NOTES.
+most MAX_CALLS with MAX_STREAMS in all are followed, 100 MB of them: for one more call the one that
+ended first is told of at once.  What is not taken is counted in `counts`, by NOTES.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from homerd_plugins._qos_streams import Stream, received
 NOTES = ("no_call", "no_address", "no_room", "late")
 
 MAX_CALLS = 32_768
+MAX_STREAMS = 131_072
 TAIL_SECONDS = 15  # RTP is told of when it was silent for 10 seconds
 _AFTER_FINAL = 5
 _SILENCE = 300
@@ -70,6 +71,7 @@ class Reporter:
         self._told: dict[str, float] = {}  # those that ended, and until when they are remembered
         self._due: list[tuple[float, int, _Call]] = []
         self._number = 0
+        self._streams = 0
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -135,7 +137,11 @@ class Reporter:
         if pair is None:
             self.counts["no_room"] += 1
             return False
-        if pair.take(report, source, target, at, measured=measured) < len(report.records):
+        size = pair.size
+        is_room = self._streams + len(report.records) <= MAX_STREAMS
+        taken = pair.take(report, source, target, at, measured=measured, is_room=is_room)
+        self._streams += pair.size - size
+        if taken < len(report.records):
             self.counts["no_room"] += 1
         pair.last = max(pair.last, int(at))
         pair.capture_id = frame.capture_id
@@ -221,6 +227,7 @@ class Reporter:
     def _finish(self, call: _Call, now: float, *, is_last: bool) -> None:
         del self._calls[call.call_id]
         self._ended.pop(call.call_id, None)
+        self._streams -= sum(pair.size for pair in call.pairs.values())
         if call.pairs:
             while len(self._told) >= MAX_CALLS:
                 del self._told[next(iter(self._told))]
@@ -238,9 +245,9 @@ class _Side:
         self.ssrc: int | None = None
         self.streams: dict[tuple[int | None, bool], Stream] = {}
 
-    def stream(self, ssrc: int | None, *, measured: bool) -> Stream | None:
+    def stream(self, ssrc: int | None, *, measured: bool, is_room: bool) -> Stream | None:
         found = self.streams.get((ssrc, measured))
-        if found is None and len(self.streams) < _MAX_STREAMS:
+        if found is None and is_room and len(self.streams) < _MAX_STREAMS:
             found = self.streams[ssrc, measured] = Stream(measured=measured)
         return found
 
@@ -257,10 +264,22 @@ class _Pair:
         self.capture_id: int | None = None
         self.finals: set[int | None] = set()  # streams of measured RTP that ended
 
+    @property
+    def size(self) -> int:
+        """How many streams there are."""
+        return sum(len(side.streams) for side in self.sides.values())
+
     def take(
-        self, report: qos.Report, source: _Address, target: _Address, at: float, *, measured: bool
+        self,
+        report: qos.Report,
+        source: _Address,
+        target: _Address,
+        at: float,
+        *,
+        measured: bool,
+        is_room: bool,
     ) -> int:
-        """How many of the records there was room for."""
+        """How many of the records there was room for; is_room: for new streams."""
         sender, receiver = self.sides[source], self.sides[target]
         taken = 0
         for record in report.records:
@@ -271,7 +290,7 @@ class _Pair:
                 hearing, heard = receiver, sender
             else:
                 hearing, heard = sender, receiver
-            stream = hearing.stream(record.ssrc, measured=measured)
+            stream = hearing.stream(record.ssrc, measured=measured, is_room=is_room)
             if stream is None:
                 continue
             taken += 1

@@ -438,6 +438,22 @@ def test_a_call_that_ended_makes_room_for_another(run, monkeypatch):
     assert run.counts == {"session": 1}
 
 
+def test_calls_that_ended_make_room_for_the_streams_of_others(run, monkeypatch):
+    monkeypatch.setattr(_qos_reporter, "MAX_STREAMS", 4)
+    run = run()
+    ends = f"{ALICE}:40000", f"{BOB}:41000"
+    for ssrc in range(6):
+        run.media(measured(ssrc, 100, 1), *ends, 34)
+    assert run.counts == {"no_room": 2}
+    run.bye()
+    for ssrc in range(4):
+        run.media(measured(ssrc, 100, 1, "FINAL"), *ends, 34)
+    run.wait(_qos_reporter.TAIL_SECONDS + 1)
+    for ssrc in range(4):
+        run.media(measured(ssrc, 100, 1), *ends, 34, call="call-2")
+    assert run.counts == {"no_room": 2, "session": 1}
+
+
 def test_a_name_cannot_add_a_line(run):
     run = run()
     run.invite(headers={
