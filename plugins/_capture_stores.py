@@ -155,7 +155,7 @@ class Stores:
                 yield "homerd_sipcapture_replayed_total", labels, sink.replayed
             if not isinstance(sink, ServerSink):
                 continue
-            for column, count in sink.truncated.items():
+            for column, count in list(sink.truncated.items()):  # its thread may add one
                 cut = labels | {"column": column}
                 yield "homerd_sipcapture_truncated_total", cut, count
             yield "homerd_sipcapture_mended_cells_total", labels, sink.mended

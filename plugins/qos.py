@@ -196,7 +196,7 @@ class Qos(QosReports, QosCalls, Plugin):
             yield Sample("homerd_qos_empty_total", {"form": form}, count)
         for (column, fault), count in self.rows.mended.items():
             yield Sample("homerd_qos_mended_total", {"column": column, "fault": fault}, count)
-        for column, count in getattr(self._store, "truncated", {}).items():
+        for column, count in list(getattr(self._store, "truncated", {}).items()):
             yield Sample("homerd_qos_mended_total", {"column": column, "fault": "narrow"}, count)
         if self.histograms is not None:
             yield from self.histograms.samples()

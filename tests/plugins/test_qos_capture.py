@@ -9,9 +9,11 @@ import os
 import socket
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from struct import pack
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ from homerd.wire import qos
 from homerd_plugins._qos_calls import Tie, Told
 from homerd_plugins._qos_metrics import MOST_SETS, QosHistograms
 from homerd_plugins._qos_rows import QOS_COLUMNS, QosRows
+from homerd_plugins.qos import Qos
 
 VQ = """VQSessionReport: CallTerm\r
 CallID: xr-call-1@192.0.2.10\r
@@ -650,3 +653,13 @@ def test_trace_shows_rows_by_column_and_stores_nothing(tmp_path, monkeypatch, ca
     shown = [(each["table"], each["record"]["mos"], each["record"]["rtt"]) for each in effects]
     assert shown == [("qos_capture", 4.2, 200), ("qos_capture", 3.9, 190)]
     assert not os.path.exists("qos.db")
+
+
+def test_a_cell_that_is_cut_while_metrics_are_told_disturbs_them_not():
+    plugin = Qos()
+    plugin._store = SimpleNamespace(truncated=Counter(codec=1, kind=1))
+    told = plugin.metrics()
+    first = next(sample for sample in told if sample.name == "homerd_qos_mended_total")
+    plugin._store.truncated["trunk"] += 1  # by the store's own thread
+    columns = [each.labels["column"] for each in (first, *told) if "column" in each.labels]
+    assert columns == ["codec", "kind"]
