@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
 import tempfile
 import time
 import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from struct import pack
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from frames import ethernet, ipv4, udp
+
+from homerd.core.dissect import Dissector
 from homerd.core.program import load
 from homerd.core.worker import Worker, settle_collector
 from homerd.wire import hep, qos, rtcp, vqrtcpxr
@@ -58,6 +64,23 @@ Content-Type: application/vq-rtcpxr\r
 Content-Length: {size}\r
 \r
 {body}"""
+INVITE = """INVITE sip:bob@example.net SIP/2.0\r
+Via: SIP/2.0/UDP 192.0.2.10:5060;branch=z9hG4bK{n:08x}\r
+From: <sip:alice@customer.example>;tag=a{n:08x}\r
+To: <sip:bob@example.net>\r
+Call-ID: {n:08x}@192.0.2.10\r
+CSeq: 1 INVITE\r
+Content-Type: application/sdp\r
+Content-Length: {size}\r
+\r
+{body}"""
+SDP = """v=0\r
+o=- 1 1 IN IP4 192.0.2.10\r
+s=-\r
+c=IN IP4 192.0.2.10\r
+t=0 0\r
+m=audio {port} RTP/AVP 8\r
+"""
 RTCP_JSON = (
     '{{"sender_information":{{"ntp_timestamp_sec":3909988800,"ntp_timestamp_usec":{n},'
     '"octets":160000,"rtp_timestamp":{n},"packets":{n}}},"ssrc":{n},"type":200,"report_count":1,'
@@ -156,6 +179,24 @@ def rtcp_voice(number: int) -> bytes:
     )
 
 
+def rtcp_plain(number: int) -> bytes:
+    """The same as most send it: SR and SDES."""
+    return rtcp_voice(number)[:68]
+
+
+def captured(number: int, payload: bytes) -> bytes:
+    """RTCP of call *number* on the wire."""
+    port = 10001 + 2 * number
+    return ethernet(ipv4(udp(payload, port, 4001), src=bytes([192, 0, 2, 10])))
+
+
+def invite(number: int) -> bytes:
+    """The INVITE of that call, whose SDP says where its media are."""
+    body = SDP.format(port=10000 + 2 * number)
+    message = INVITE.format(n=number, size=len(body), body=body).encode()
+    return ethernet(ipv4(udp(message), src=bytes([192, 0, 2, 10])))
+
+
 def frame(payload: bytes, kind: int) -> hep.Frame:
     """As an agent sends *payload*."""
     return hep.Frame(
@@ -181,16 +222,38 @@ def each(call: Callable[[bytes], object], inputs: list[bytes]) -> float:
 
 def routed(script: str, payloads: list[bytes], kind: int) -> float:
     """From a HEP frame to its records in the sinks, which are not started."""
+    with running(script) as worker:
+        datagrams = [(hep.encode(frame(data, kind)), None) for data in payloads]
+        parts = itertools.cycle(datagrams[at : at + PART] for at in range(0, REPORTS, PART))
+        return least(lambda: worker.engine.handle(next(parts)), PART)
+
+
+@contextlib.contextmanager
+def running(script: str) -> Iterator[Worker]:
+    """A worker whose sinks are not started."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         Path("script.cfg").write_text(script)
         worker = Worker(load(Path("script.cfg")), deliver=False, log=lambda level, text: None)
         worker.start()
         settle_collector()
-        datagrams = [(hep.encode(frame(data, kind)), None) for data in payloads]
-        parts = itertools.cycle(datagrams[at : at + PART] for at in range(0, REPORTS, PART))
-        cost = least(lambda: worker.engine.handle(next(parts)), PART)
+        yield worker
         worker.stop()
-    return cost
+
+
+def live(script: str, payloads: list[bytes]) -> float:
+    """From a captured frame to its records; each is of a call that SDP told of."""
+    with running(script) as worker:
+        dissector = Dissector()
+        for number in range(REPORTS):
+            dissector.feed(1, 1_700_000_000, 0, invite(number))
+        frames = [captured(number, data) for number, data in enumerate(payloads)]
+        parts = itertools.cycle(frames[at : at + PART] for at in range(0, REPORTS, PART))
+
+        def take() -> None:
+            for data in next(parts):
+                worker.engine.take(dissector.feed(1, 1_700_000_001, 0, data))
+
+        return least(take, PART)
 
 
 def main() -> None:
@@ -198,7 +261,7 @@ def main() -> None:
     numbers = range(REPORTS)
     texts, raw = [vq(n) for n in numbers], [rtcp_voice(n) for n in numbers]
     published = [publish(n) for n in numbers]
-    jsons = [rtcp_json(n) for n in numbers]
+    jsons, plain = [rtcp_json(n) for n in numbers], [rtcp_plain(n) for n in numbers]
     paths: list[tuple[str, Callable[[], float]]] = [
         (f"vq-rtcpxr, {len(texts[0])} bytes: decode", lambda: each(vqrtcpxr.decode, texts)),
         ("    as a record", lambda: each(qos.decode, texts)),
@@ -208,11 +271,14 @@ def main() -> None:
         ("RTCP as JSON: as a record", lambda: each(qos.decode, jsons)),
         ("    FORWARD by $qos: statsd, SQL", lambda: routed(RTCP_BY_NAME, jsons, 5)),
         ("    stored (type 5)", lambda: routed(STORED, jsons, 5)),
+        ("    captured: SDP's call, JSON, statsd, SQL", lambda: live(RTCP_BY_NAME, plain)),
+        ("    captured and stored", lambda: live(STORED, plain)),
         ("RTCP with voice metrics: as a record", lambda: each(qos.decode, raw)),
         (
             "    captured: made JSON",
             lambda: each(lambda data: rtcp.as_json(rtcp.decode(data)), raw),
         ),
+        ("    captured: SDP's call, JSON, statsd, SQL", lambda: live(RTCP_BY_NAME, raw)),
     ]
     unit = least(lambda: sum(range(1000)))
     print(f"{'µs':>49} {f'of {unit:.1f} for sum(range(1000))':>28}")
