@@ -267,3 +267,12 @@ def test_any_bytes_give_a_report_or_a_reason(data, whole, at):
             assert {why for _, why in told.faults} <= set(FAULTS)
         else:
             assert fault.reason in vqrtcpxr.REASONS
+
+
+def test_of_a_report_without_end_the_beginning_is_read():
+    told = vqrtcpxr.decode(
+        b"VQSessionReport: CallTerm\r\nCallID:c1\r\nLocalMetrics:\r\nTimestamps:START=2026-01-01T00:00:00Z\r\n"
+        b"QualityEst:MOSLQ=4.1\r\nPacketLoss:" + b"NLR=1 " * 10_000 + b"\r\nDelay:RTD=20\r\n"
+    )
+    assert (told.call_id, told.local.moslq, told.local.nlr) == ("c1", 4.1, None)
+    assert told.faults == [("report", "range")]
