@@ -28,6 +28,13 @@ def problems(plugin: SipCapture, outline: Outline) -> Iterator[Problem]:
             parameter="nonsip_hook",
             help=f"add event_route[{ENTRY_EVENT}] {{ return 1; }}, or leave nonsip_hook at 0",
         )
+    if ENTRY_EVENT in outline.events and not plugin.nonsip_hook:
+        yield Problem(
+            f"event_route[{ENTRY_EVENT}] is never run: nonsip_hook is 0",
+            event=ENTRY_EVENT,
+            help='modparam("sipcapture", "nonsip_hook", 1)',
+            warning=True,
+        )
     if plugin.hep_route not in (*MAIN_ROUTE, *outline.routes):
         yield Problem(
             f"hep_route is {plugin.hep_route}, and there is no route[{plugin.hep_route}]",

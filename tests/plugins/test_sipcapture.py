@@ -532,6 +532,21 @@ def test_hash_without_a_source_is_a_warning():
     assert any("does not say what hash is taken of" in warning for warning in warnings)
 
 
+def test_an_entry_event_that_is_never_run_is_a_warning():
+    text = (
+        'loadmodule "sipcapture"\nmodparam("sipcapture", "nonsip_hook", {})\n'
+        "event_route[sipcapture:request] {{ return 1; }}\nrequest_route {{ drop; }}"
+    )
+    warned = {
+        hook: [found.message for found in load(Path("test.cfg"), text=text.format(hook)).warnings]
+        for hook in (0, 1)
+    }
+    assert warned == {
+        0: ["event_route[sipcapture:request] is never run: nonsip_hook is 0"],
+        1: [],
+    }
+
+
 def test_a_database_that_cannot_be_opened_stops_the_start(capture):
     message = r'modparam\("sipcapture", "db_url", .*no such folder'
     text = 'modparam("sipcapture", "db_url", "sqlite://@DIR@/no/x.db")\nrequest_route { drop; }'
