@@ -137,9 +137,9 @@ class Search:
             trips = self._trips(reports)
         codec = None
         if place is not None and place.call.sides is not None:
-            codec = place.call.sides.codec(place.line)
+            codec = place.call.sides.codec(place.line, self._ssrcs)
         elif (call := self._call_beside()) is not None and call.sides is not None:
-            codec = call.sides.codec(None)
+            codec = call.sides.codec(None, self._ssrcs)
         self._codec = codec
         if codec is None:
             return qos.Media(trips=trips)

@@ -59,18 +59,24 @@ class Call:
 class Sides:
     """Who speaks in a call, and what.
 
-    agents: tag of a side -> its user agent.  codecs: by media line.
+    agents: tag of a side -> its user agent.  codecs: by media line.  lines: media line by SSRC.
     """
 
-    __slots__ = ("agents", "codecs", "ssrcs")
+    __slots__ = ("agents", "codecs", "lines", "ssrcs")
 
     def __init__(self) -> None:
         self.agents: dict[str, str] = {}
         self.codecs: dict[int, Codec] = {}
+        self.lines: dict[int, int] = {}
         self.ssrcs: list[int] = []
 
-    def codec(self, line: int | None) -> Codec | None:
-        """What media line *line* carries; None for the only one there is."""
+    def codec(self, line: int | None, ssrcs: Iterable[int] = ()) -> Codec | None:
+        """What media line *line* carries; None for the only one there is.
+
+        Where several lines share an address, the line that SDP says *ssrcs* are of.
+        """
+        if self.lines:
+            line = next((self.lines[ssrc] for ssrc in ssrcs if ssrc in self.lines), line)
         if line is None:
             return next(iter(self.codecs.values())) if len(self.codecs) == 1 else None
         return self.codecs.get(line)
@@ -231,13 +237,19 @@ class Calls:
         if sides is not None:
             side = sides.add(message)
             agreed = status is not None or message.method in ("ACK", "PRACK")
-            for ssrc in sdp.ssrcs(body):
+            for ssrc, line in sdp.ssrcs(body).items():
                 self._name(call, sides, ssrc)
+                if ssrc in sides.lines or len(sides.lines) < _MAX_OF_CALL:
+                    sides.lines[ssrc] = line
         src = frame.src
+        shared: dict[_Address, dict[int, Codec]] = {}
         for media in sdp.media(body):
             if sides is not None:
                 sides.carry(media, agreed=agreed)
             address, port, rtcp_port = media.address, media.port, media.rtcp_port
+            # RFC 8843: payload types of lines in a bundle mean the same in all of them.
+            media.codecs.update(shared.get((address, port), {}))
+            shared[address, port] = media.codecs
             place = Place(call, media.codecs, True, media.line, side)
             self._put((address, port), place)
             self._put((media.rtcp_address, rtcp_port), place)

@@ -108,12 +108,17 @@ def media(body: bytes) -> list[Media]:
     return [each for number, one in enumerate(found) for each in _pairs(one, number)]
 
 
-def ssrcs(body: bytes) -> list[int]:
-    """What sources *body* names (RFC 5576, `a=ssrc:<ssrc> …`), each once, MAX_SSRCS at most."""
+def ssrcs(body: bytes) -> dict[int, int]:
+    """What sources *body* names (RFC 5576, `a=ssrc:<ssrc> …`), MAX_SSRCS at most: their lines."""
+    found: dict[int, int] = {}
     if b"\na=ssrc:" not in body:
-        return []
-    found = dict.fromkeys(_SSRC.findall(body))
-    return [number for text in [*found][:MAX_SSRCS] if (number := int(text)) < 1 << 32]
+        return found
+    for line, part in enumerate(body.split(b"\nm=", MAX_MEDIA)[1:]):
+        for text in dict.fromkeys(_SSRC.findall(part)):
+            number = int(text)
+            if number < 1 << 32 and len(found) < MAX_SSRCS:
+                found.setdefault(number, line)
+    return found
 
 
 def _pairs(line: _Line, which: int) -> list[Media]:

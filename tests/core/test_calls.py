@@ -231,7 +231,7 @@ def test_one_call_has_so_many_addresses_and_sources_and_no_more():
     more = "".join(f"a=ssrc:{n} x\r\n" for n in range(100))
     known = learnt(
         sip("INVITE x SIP/2.0", "v=0\r\nc=IN IP4 192.0.2.9\r\n" + lines),
-        sip("INVITE x SIP/2.0", "v=0\r\n" + more),
+        sip("INVITE x SIP/2.0", "v=0\r\nm=audio 9 x 0\r\n" + more),
     )
     assert call_at(known, "192.0.2.9", 1063) == "c1"
     assert call_at(known, "192.0.2.9", 1064) is None
@@ -282,3 +282,10 @@ def test_whatever_comes_all_is_forgotten_in_the_end(steps):
         0,
         {},
     )
+
+
+def test_media_lines_that_share_an_address_know_each_others_codecs():
+    lines = "a=rtpmap:96 opus/48000/2\r\nm=video 40000 RTP/AVP 97\r\na=rtpmap:97 VP8/90000\r\n"
+    known = learnt(sip("INVITE sip:b@x SIP/2.0", sdp(ALICE, 40000, "96", lines)))
+    codecs = known.place(ip_address(ALICE).packed, 40000, T0).codecs
+    assert (codecs[96], codecs[97]) == (Codec("opus", 48000), Codec("VP8", 90000))

@@ -293,6 +293,18 @@ def test_a_call_of_several_media_says_nothing_of_an_unknown_line(run):
     )
 
 
+def test_media_that_share_an_address_are_told_apart_by_their_ssrc(run):
+    made = run("$qos(codec) $qos(jitter)")
+    audio = "a=rtcp-mux\r\na=rtpmap:96 opus/48000/2\r\na=ssrc:21 cname:x\r\n"
+    video = (
+        "m=video 40000 RTP/AVP 97\r\na=rtcp-mux\r\na=rtpmap:97 VP8/90000\r\na=ssrc:22 cname:x\r\n"
+    )
+    made.sip(invite(sdp(ALICE, 40000, "96", audio + video)))
+    assert made.report(rtcp(21, 5, ia_jitter=480), (ALICE, 40000)) == "opus 10"
+    assert made.report(rtcp(6, 21, ia_jitter=480), (BOB, 9), (ALICE, 40000)) == "opus 10"
+    assert made.report(rtcp(22, 5, ia_jitter=900), (ALICE, 40000)) == "VP8 10"
+
+
 def test_reports_of_rtp_agents_have_the_codec_where_they_do_not_name_it(run):
     made = run(MEDIA)
     made.sip(invite(sdp(ALICE, 40000)))

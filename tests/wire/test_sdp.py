@@ -90,7 +90,13 @@ def test_a_line_says_which_it_is_and_what_it_prefers():
     ],
 )
 def test_sources_are_told_wherever_media_flow(lines, found):
-    assert sdp.ssrcs(HEAD + b"c=IN IP4 0.0.0.0\r\nm=audio 9 RTP/AVP 0\r\n" + lines) == found
+    body = HEAD + b"c=IN IP4 0.0.0.0\r\nm=audio 9 RTP/AVP 0\r\n" + lines
+    assert sdp.ssrcs(body) == dict.fromkeys(found, 0)
+
+
+def test_a_source_is_of_the_media_line_above_it():
+    body = HEAD + b"m=audio 9 RTP/AVP 0\r\na=ssrc:7 x\r\nm=video 9 RTP/AVP 97\r\na=ssrc:8 x\r\n"
+    assert sdp.ssrcs(body) == {7: 0, 8: 1}
 
 
 def test_a_body_is_found_behind_the_head_and_in_one_part_of_several():
