@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import re
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from struct import pack
 from typing import TYPE_CHECKING, Any
 
 from homerd.errors import DecodeError
-from homerd.wire.hep import decode, encode
+from homerd.wire.hep import GZIP, INFLATE_LIMIT, decode, is_hep3
 
 if TYPE_CHECKING:
     from homerd.core.engine import Address, Arrival
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 MOST_UNKNOWN = 1000
 _ID_CHUNK = b"\0\0\0\x0c\0\x0a"
+_KEY_CHUNK = b"\0\0\0\x0e"
 _NAMES = ("id", "key", "network", "certificate", "rate", "burst")
 _SYNTAX = 'expected "NAME=>id=2001;key=…;network=10.0.0.0/8;certificate=NAME;rate=5000"'
 
@@ -231,17 +233,31 @@ def _claimed_id(data: bytes) -> int | None:
 
 
 def forget_key(frame: Frame) -> None:
-    """Take the key out of *frame*, so that no store, log or next receiver gets it."""
-    body = (frame.auth_key or "").encode("utf-8", "surrogateescape")
+    """Take every key out of *frame*, so that no store, log or next receiver gets one."""
     frame.auth_key = None
     raw = frame.raw
-    chunk = b"\0\0\0\x0e" + pack(">H", len(body) + 6) + body
-    start = raw.find(chunk)
-    if raw[:4] == b"HEP3" and raw.count(chunk) == 1:
-        total = pack(">H", int.from_bytes(raw[4:6], "big") - len(chunk))
-        frame.raw = raw[:4] + total + raw[6:start] + raw[start + len(chunk) :]
-    elif raw:
-        frame.raw = encode(frame)
+    if raw[:2] == GZIP:  # then without its envelope: what is within need not fit when unpacked
+        raw = zlib.decompressobj(31).decompress(raw, INFLATE_LIMIT)
+    if is_hep3(raw):
+        kept = b"".join(_without_keys(raw, int.from_bytes(raw[4:6], "big")))
+        frame.raw = raw[:4] + pack(">H", len(kept) + 6) + kept
+
+
+def _without_keys(raw: bytes, total: int) -> list[bytes]:
+    if raw.count(_KEY_CHUNK) == 1:  # most often, and to walk through all chunks takes 3 µs
+        start = raw.find(_KEY_CHUNK)
+        return [
+            raw[6:start],
+            raw[start + int.from_bytes(raw[start + 4 : start + 6], "big") : total],
+        ]
+    kept = []
+    offset = 6
+    while offset + 6 <= total:
+        end = offset + int.from_bytes(raw[offset + 4 : offset + 6], "big")
+        if raw[offset : offset + 4] != _KEY_CHUNK:
+            kept.append(raw[offset:end])
+        offset = end
+    return kept
 
 
 def _number(name: str, key: str, texts: list[str], most: int = 1 << 31) -> int:

@@ -1,6 +1,8 @@
+import gzip
 import socket
 import ssl
 import time
+import zlib
 
 import pytest
 import trustme
@@ -119,6 +121,21 @@ def test_a_key_that_stands_in_the_payload_too_is_taken_out_of_its_chunk_alone():
     Agents([parse_agent("sbc1=>id=7;key=s3cret")]).refusal(came, OURS, None)
     again = hep.decode(came.raw)
     assert (again.auth_key, again.payload) == (None, OPTIONS_REQUEST + chunk)
+
+
+LARGE = OPTIONS_REQUEST + bytes(100_000)  # packed it fits into a frame
+KEYS = [(0, 14, b"s3cret"), (0, 14, b"another")]
+
+
+@pytest.mark.parametrize("envelope", [bytes, gzip.compress])
+@pytest.mark.parametrize("keys", [KEYS[:1], KEYS])
+def test_a_packed_payload_that_fits_no_frame_when_it_is_unpacked_keeps_its_place(envelope, keys):
+    data = hep.assemble([*keys, (0, 11, b"\1"), (0, 16, zlib.compress(LARGE))])
+    came = hep.decode(envelope(data))
+    Agents([parse_agent("lab=>network=127.0.0.0/8")]).refusal(came, OURS, None)
+    again = hep.decode(came.raw)
+    assert (came.auth_key, again.auth_key, again.payload) == (None, None, LARGE)
+    assert not any(key in came.raw for _, _, key in keys)
 
 
 @pytest.mark.parametrize(
