@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from homerd.cli import COMMANDS
+from homerd.cli import COMMANDS, main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -19,9 +18,15 @@ SCRIPTS = [ROOT / "homer.cfg", *sorted(ROOT.glob("examples/*.cfg"))]
 SWITCHES = re.findall(r"^##!define (DO_\w+)", (ROOT / "homer.cfg").read_text(), re.MULTILINE)
 
 
-def homerd(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "homerd", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+@pytest.fixture
+def homerd(monkeypatch, capsys):
+    """Run a command in the repository's folder; its status, and what it wrote to standard error."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.chdir(ROOT)
+        return main(arguments), capsys.readouterr().err
+
+    return run
 
 
 def tracked() -> list[Path]:
@@ -84,9 +89,8 @@ def test_no_file_names_a_machine_or_a_package_index():
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_shipped_script_compiles_without_a_diagnostic(script):
-    done = homerd("check", "-f", str(script))
-    assert (done.returncode, done.stderr) == (0, "")
+def test_a_shipped_script_compiles_without_a_diagnostic(script, homerd):
+    assert homerd("check", "-f", str(script)) == (0, "")
 
 
 def test_homer_cfg_has_switches():
@@ -96,9 +100,8 @@ def test_homer_cfg_has_switches():
 
 
 @pytest.mark.parametrize("switches", [*([name] for name in SWITCHES), SWITCHES], ids="+".join)
-def test_homer_cfg_compiles_with_its_switches_on(switches):
-    done = homerd("check", *(word for name in switches for word in ("-A", name)))
-    assert (done.returncode, done.stderr) == (0, "")
+def test_homer_cfg_compiles_with_its_switches_on(switches, homerd):
+    assert homerd("check", *(word for name in switches for word in ("-A", name))) == (0, "")
 
 
 def test_every_file_of_scripts_is_included_by_homer_cfg_and_described():
