@@ -158,8 +158,12 @@ class Calls:
             return self._learn(frame, message or SipMessage(payload), at, seconds, now)
         first = payload[:4]
         if first == b"SIP/":
-            if payload[8:9] not in _REFUSED or b"INVITE" not in payload:
+            kind = payload[8:9]
+            if b"INVITE" not in payload or (kind not in _REFUSED and kind != b"2"):
                 return None
+            if kind == b"2":
+                # SDP came before it, in a reliable 183.
+                return self._answer(message or SipMessage(payload))
             by = "INVITE"
         elif first == b"BYE ":
             by = "BYE"
@@ -298,6 +302,14 @@ class Calls:
         call.until, call.kept = seconds + _TAIL, now + _TAIL
         call.ended = True
         self._ended[call.call_id] = call
+        return call
+
+    def _answer(self, message: SipMessage) -> Call | None:
+        """The call is answered, so that nothing but BYE ends it."""
+        call = self._calls.get(message.call_id or "") if message.method == "INVITE" else None
+        if call is None or call.answered:
+            return None
+        call.answered = True
         return call
 
     def _shrink(self) -> None:

@@ -289,3 +289,12 @@ def test_media_lines_that_share_an_address_know_each_others_codecs():
     known = learnt(sip("INVITE sip:b@x SIP/2.0", sdp(ALICE, 40000, "96", lines)))
     codecs = known.place(ip_address(ALICE).packed, 40000, T0).codecs
     assert (codecs[96], codecs[97]) == (Codec("opus", 48000), Codec("VP8", 90000))
+
+
+def test_a_call_whose_answer_has_no_sdp_is_not_ended_by_a_refused_change():
+    progress = sip("SIP/2.0 183 Session Progress", sdp(BOB, 50000))
+    allow = "Allow: INVITE, BYE\r\n"
+    for cseq, seconds in (("1 INVITE", 3600), ("1 PRACK", 59)):
+        known = learnt(INVITE, progress, sip("SIP/2.0 200 OK", cseq=cseq, agent=allow), REFUSED)
+        assert call_at(known, BOB, 50000, T0 + seconds) == "c1"
+        assert (call_at(known, BOB, 50000, T0 + 61) == "c1") == (cseq == "1 INVITE")
