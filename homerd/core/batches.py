@@ -158,7 +158,7 @@ class Batches:
             following = self.waiting[0]
             if len(records) + len(following.records) > self.batch_size:
                 break
-            if following.packable is not batch.packable:
+            if following.packable is not batch.packable or following.receipt is not None:
                 break
             records = records + self.waiting.popleft().records
         batch.records = records

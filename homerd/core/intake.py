@@ -57,12 +57,20 @@ class Intake:
             return False
         batch = self._open[id] = _Open(len(datagrams), tell)
         sinks = list(self.sinks)
+        try:
+            for sink in sinks:
+                sink.gather()
+            self.engine.handle(datagrams, source)
+        except BaseException:
+            # The rest comes again, and with it what is in the sinks: under the sender's id stores
+            # would take what they have for all of it.
+            for sink in sinks:
+                sink.hand_over()
+            self._settle(id, safe=False)
+            raise
         for sink in sinks:
-            sink.gather()
-        self.engine.handle(datagrams, source)
-        batch.parts += sum(
-            sink.hand_over(_own_id(id, sink), Receipt(self._from_any_thread(id))) for sink in sinks
-        )
+            receipt = Receipt(self._from_any_thread(id))
+            batch.parts += sink.hand_over(_own_id(id, sink), receipt)
         self._settle(id, safe=True)
         return True
 

@@ -161,6 +161,51 @@ def test_a_batch_that_found_no_room_is_to_come_again(store):
     assert sink.lost["queue_full"] > 0
 
 
+def test_a_fault_within_a_batch_has_it_come_again_whole(store):
+    class Faulty(Engine):
+        def handle(self, datagrams, source=None):
+            super().handle(datagrams[:1])
+            raise MemoryError
+
+    sink = store(batch_size=2)
+    intake = Intake(Faulty([sink]), [sink])
+    told = []
+    with pytest.raises(MemoryError):
+        intake.take("b-1", [(b"x", PEER), (b"y", PEER)], None, told.append)
+    assert (told, sink.batch_size) == ([False], 2)
+    intake.engine = Engine([sink])
+    assert taken(intake, "b-1", [b"x", b"y"]) == [True]
+    assert [batch for _, batch in sink.kept] == [[b"x"], [b"x", b"y"]]
+
+
+def test_batches_that_no_spool_can_hold_are_each_told(store):
+    sink = store(spool=True)
+    sink.away = True
+    intake = Intake(Engine([sink]), [sink])
+
+    async def course():
+        told = {}
+        done = asyncio.Event()
+
+        def teller(id):
+            def tell(safe):
+                told[id] = safe
+                if len(told) == 2:
+                    done.set()
+
+            return tell
+
+        for id in ("b-1", "b-2"):
+            intake.take(id, [(object(), PEER)], None, teller(id))
+        while sink.not_packed < 2:
+            await asyncio.sleep(0.001)
+        sink.away = False
+        await asyncio.wait_for(done.wait(), 5)
+        return told
+
+    assert asyncio.run(course()) == {"b-1": True, "b-2": True}
+
+
 def test_a_receipt_is_told_once():
     told = []
     receipt = Receipt(told.append)
