@@ -358,7 +358,7 @@ class ServerSink(BatchSink):
     ) -> None:
         batch_id = self.batch_id
         if batch_id and not self._has_batches:
-            self.make_batches()
+            self._find_batches()
             self._has_batches = True
         self.run("BEGIN")
         if batch_id and not self.claim(batch_id):
@@ -374,6 +374,17 @@ class ServerSink(BatchSink):
     def make_batches(self) -> None:
         """Make the table of batches' ids, and clear it of old ones."""
         raise NotImplementedError
+
+    def _find_batches(self) -> None:
+        """The same; who may make no table, or delete nothing, uses the one that is there."""
+        try:
+            self.make_batches()
+        except self.errors as error:
+            try:
+                self.run("ROLLBACK")
+                self.run("SELECT 1 FROM homerd_batches WHERE 1 = 0")
+            except self.errors:
+                raise error from None
 
     def _fitted(self, shape: Shape, rows: list[Row]) -> list[Sequence[Any]]:
         """The columns of *rows* that the table has, with cells it can hold."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from servers import DATABASE
 
 from homerd.errors import Rejected, RetryLater
 from homerd_plugins._homer5 import INTEGER, REPORT_COLUMNS, SIP_COLUMNS, Cell
@@ -29,6 +30,19 @@ def sip_record(table: str = "sip_capture_call_20260101", **cells: Cell):
     return table, SIP, row
 
 
+WRITER = {"postgres": " LOGIN PASSWORD 'w'", "mysql": " IDENTIFIED BY 'w'"}
+# What a user needs who makes no tables.
+GRANTS = {
+    "postgres": (
+        "USAGE ON SCHEMA public TO writer",
+        "SELECT, INSERT ON t, homerd_batches TO writer",
+        "USAGE ON SEQUENCE t_id_seq TO writer",
+    ),
+    "mysql": (
+        f"SELECT, INSERT ON {DATABASE}.t TO writer",
+        f"SELECT, INSERT ON {DATABASE}.homerd_batches TO writer",
+    ),
+}
 REPORT_RECORD = (
     "rtcp_capture",
     REPORT,
@@ -181,6 +195,28 @@ def test_a_table_for_something_else_is_refused_and_the_rest_can_be_written(sink,
 def test_tables_are_not_made_when_they_shall_not_be(sink):
     with pytest.raises(Rejected, match="create_tables is 0"):
         sink(create_tables=False).write([sip_record("t")])
+
+
+def test_who_may_but_insert_stores_into_tables_that_are_there(sink, server):
+    first = sink()
+    first.batch_id = "b1"
+    first.write([sip_record("t")])
+    server.rows_as_root("CREATE USER writer" + WRITER[scheme(server)], DATABASE)
+    for grant in GRANTS[scheme(server)]:
+        server.rows_as_root(f"GRANT {grant}", DATABASE)
+    try:
+        url = server.url(scheme(server), user="writer", password="w")
+        one = sink(url=url, create_tables=False)
+        for batch in ("b2", "b2", "b3"):
+            one.batch_id = batch
+            one.write([sip_record("t", callid=batch)])
+        one.close()
+        found = server.rows("SELECT callid FROM t WHERE callid <> 'c' ORDER BY id")
+        assert found == [("b2",), ("b3",)]
+    finally:
+        if scheme(server) == "postgres":
+            server.rows_as_root("DROP OWNED BY writer", DATABASE)
+        server.rows_as_root("DROP USER writer", DATABASE)
 
 
 def test_a_row_the_server_refuses_is_found_among_the_others(sink, server):
