@@ -208,15 +208,33 @@ def of_rtcp(
 ) -> Report:
     """The records of what one packet of RTCP told, as JSON or by itself."""
     records = []
-    faults: list[Fault] = []
+    faults = [fault for told in reports for fault in told.faults]
     media = Media() if known is None else known(reports)
+    voices: _Voices = {}
+    if len(reports) > 1:
+        reports, voices = _with_voices(reports)
     for told in reports:
-        records += _rtcp(told, media.clock or clock, media)
-        faults += told.faults
+        records += _rtcp(told, media.clock or clock, media, voices)
     return Report(form, tuple(records), faults=tuple(faults))
 
 
-def _rtcp(told: rtcpjson.Report, clock: int, media: Media) -> list[QosRecord]:
+_Voices = dict[tuple[int | None, int | None], rtcpjson.Voice]  # by who reports, of whom
+
+
+def _with_voices(reports: list[rtcpjson.Report]) -> tuple[list[rtcpjson.Report], _Voices]:
+    """*reports* without those of voice metrics alone whose source has its block in another."""
+    blocks = {(told.ssrc, block.source_ssrc) for told in reports for block in told.blocks}
+    kept, voices = [], {}
+    for told in reports:
+        voice = told.voice
+        if voice is None or told.blocks or (told.ssrc, voice.source_ssrc) not in blocks:
+            kept.append(told)
+        else:
+            voices[told.ssrc, voice.source_ssrc] = voice
+    return kept, voices
+
+
+def _rtcp(told: rtcpjson.Report, clock: int, media: Media, voices: _Voices) -> list[QosRecord]:
     records = []
     voice = told.voice
     blocks = list(told.blocks)
@@ -243,6 +261,8 @@ def _rtcp(told: rtcpjson.Report, clock: int, media: Media) -> list[QosRecord]:
         )
         if voice is not None and voice.source_ssrc == block.source_ssrc:
             record = _with_voice(record, voice)
+        elif voices and (beside := voices.get((told.ssrc, block.source_ssrc))) is not None:
+            record = _with_voice(record, beside)
         records.append(_rated(record))
     sender = told.sender
     if sender is not None:

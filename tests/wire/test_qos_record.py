@@ -307,3 +307,17 @@ def test_r_of_headers_is_never_below_0():
     header = {"X-RTP-Stat": "PS=1;PR=100;PL=400,0;JI=900,2;DL=20"}
     local = qos.of_headers(header.get).records[0]
     assert (local.r, local.r_source, local.mos_cq, local.loss) == (0.0, "heplify", 1.0, 80.0)
+
+
+def test_voice_metrics_of_two_sources_are_with_their_blocks():
+    blocks = "".join(f"{ssrc:08x} 05 000007 000003e8 00000050 00000000 00000000" for ssrc in (2, 3))
+    voices = "".join(
+        f"07000008 {ssrc:08x} 0a000000 0000 0000 0064 0014 ecc41410 507f2827 00000028 00500078"
+        for ssrc in (2, 3)
+    )
+    data = bytes.fromhex(f"82c9000d 00000001 {blocks} 80cf0013 00000001 {voices}")
+    records = qos.decode(data).records
+    assert [(each.ssrc, each.lost, each.jitter, each.mos_lq, each.rtt) for each in records] == [
+        (2, 7, 10, 4.0, 100),
+        (3, 7, 10, 4.0, 100),
+    ]
