@@ -48,7 +48,8 @@ class QosReader:
             found = next(reader.described(self.name), None)
         if found is None:
             raise ConfigError(
-                f"there is no table {self.name} in {self.where}: call qos_capture() in the script"
+                f"no table {self.name} that may be read in {self.where}:"
+                " qos_capture() in the script makes it"
             )
         by_name = {column.lower(): column for column in found.columns}
         self._table = Homer5Table(

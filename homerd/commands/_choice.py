@@ -96,7 +96,9 @@ def readers_of(options: argparse.Namespace, module: str, without: str) -> list[A
         return list(from_entry_point(module).stored(url))
     plugin = _registry(options).plugin(module)
     if plugin is None:
-        raise ConfigError(f"{options.file}: loads no {module}: --db PATH names the database")
+        raise ConfigError(
+            f"{options.file}: loads no {module}: give -f and -A as to homerd run, or --db PATH"
+        )
     readers = list(plugin.stored())
     if not readers:
         raise ConfigError(f"{options.file}: {without}: --db PATH names a database")

@@ -537,7 +537,8 @@ def test_a_store_without_the_table(qos, request, tmp_path):
         where = where or Address.of(url).shown
         assert qos(url) == (
             1, "",
-            f"homerd: there is no table qos_capture in {where}: call qos_capture() in the script\n",
+            f"homerd: no table qos_capture that may be read in {where}: qos_capture() in the"
+            " script makes it\n",
         )  # fmt: skip
 
 
@@ -566,7 +567,7 @@ def test_faults_of_the_store_are_one_line(qos, tmp_path):
 def test_a_script_that_stores_no_reports(qos, tmp_path):
     script = tmp_path / "homer.cfg"
     for loads, fault in (
-        ("", "loads no qos: --db PATH names the database"),
+        ("", "loads no qos: give -f and -A as to homerd run, or --db PATH"),
         ('loadmodule "qos"\n', "module qos has no db_url: --db PATH names a database"),
     ):
         script.write_text(f"{loads}request_route {{ drop; }}\n")

@@ -224,7 +224,7 @@ def test_faults_of_the_input_are_one_line(search, tmp_path):
     assert search("-f", str(without), db=None) == (
         1,
         "",
-        f"homerd: {without}: loads no sipcapture: --db PATH names the database\n",
+        f"homerd: {without}: loads no sipcapture: give -f and -A as to homerd run, or --db PATH\n",
     )
 
 
