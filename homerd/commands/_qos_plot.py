@@ -172,6 +172,8 @@ def text_plot(plot: Plot, width: int, *, colours: bool, can_show: Callable[[str]
         figure.plot_size(width, panel.rows)
         figure.title(panel.label)
         top = 0.0
+        # plotext ends the program at a point far beyond the axis.
+        low, high = (1.0, 5.0) if panel.part == "mos" else (0.0, math.inf)
         for place, stream in enumerate(plot.streams):
             points = stream.points(panel.part)
             if not points:
@@ -179,9 +181,10 @@ def text_plot(plot: Plot, width: int, *, colours: bool, can_show: Callable[[str]
             symbol = "hd" if colours and can_draw else _LETTERS[place]
             marker = plotext.marker(symbol, _TERMINAL[place] if colours else None)
             times = [(time - first).total_seconds() for time, _ in points]
-            signal = figure.signal(times, [value for _, value in points], marker=marker)
+            values = [min(max(value, low), high) for _, value in points]
+            signal = figure.signal(times, values, marker=marker)
             figure.draw(signal.lines())
-            top = max(top, *(value for _, value in points))
+            top = max(top, *values)
         figure.ruler("x").lim(0, seconds)
         figure.ruler("x").ticks(ticks, labels)
         levels = [1.0, 2.0, 3.0, 4.0, 5.0] if panel.part == "mos" else _levels(top)

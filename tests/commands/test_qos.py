@@ -411,7 +411,7 @@ def test_figures_out_of_their_mind_are_drawn_nevertheless(qos, tmp_path):
     wild = [
         report(0, "c", mos=4.0, jitter=1e307, loss=-1e300, leg="\x1b[2J\0", ssrc=-1),
         report(5, "c", mos=-7.0, jitter=0.0, loss=1e-300, micro_ts=(1 << 63) - 1),
-        report(5, "c", mos=99.0, rtt=0.0, micro_ts=-(1 << 62)),
+        report(5, "c", mos=1e9, rtt=0.0, micro_ts=-(1 << 62)),
     ]
     url = store(f"sqlite://{tmp_path}/y.db", wild)
     for asked in ([], ["--plot"], ["--json"]):
