@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Quarantine:
         """Append *records*, as `describe` gives them; never raises."""
         at = round(time.time(), 3)
         head = {"at": at, "sink": sink, "batch": batch, "reason": reason}
-        lines = [json.dumps(head | record, default=_shown) + "\n" for record in records]
+        lines = [_line(head, record) for record in records]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):
@@ -41,7 +41,9 @@ class Quarantine:
                     self.path.replace(self.path.with_suffix(".1.jsonl"))
             file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.write(file, "".join(lines).encode())
+                data = memoryview("".join(lines).encode())
+                while data:
+                    data = data[os.write(file, data) :]
             finally:
                 os.close(file)
         except OSError:
@@ -50,5 +52,26 @@ class Quarantine:
             self.kept += len(lines)
 
 
-def _shown(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else repr(value)
+def described_by(describe: Callable[[Any], dict[str, Any]], record: object) -> dict[str, Any]:
+    """What a sink's *describe* gives; the record as it is when it cannot be described."""
+    try:
+        return describe(record)
+    except Exception:  # a record the store refuses may be one nobody can describe
+        return {"record": record}
+
+
+def shown(value: object) -> str:
+    """*value* as text, whatever it is."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    try:
+        return repr(value)
+    except Exception:  # somebody else's class
+        return f"{type(value).__name__} (it cannot be shown)"
+
+
+def _line(head: dict[str, Any], record: dict[str, Any]) -> str:
+    try:
+        return json.dumps(head | record, default=shown) + "\n"
+    except Exception:  # a plugin's `describe` gives what is no JSON: names that are no text, itself
+        return json.dumps(head | {"record": shown(record)}) + "\n"

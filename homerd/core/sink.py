@@ -25,10 +25,10 @@ from typing import Any
 
 from homerd.core.batches import BATCH_SIZE, QUEUE_LIMIT, Batch, Batches, Receipt
 from homerd.core.outage import Outage
-from homerd.core.quarantine import Quarantine
+from homerd.core.quarantine import Quarantine, described_by, shown
 from homerd.core.segment import Packed
 from homerd.core.spool import Spool
-from homerd.core.spooler import Spooler
+from homerd.core.spooler import Spooler, unpacked
 from homerd.errors import ConfigError, Rejected, RetryLater
 
 log = logging.getLogger("homerd.sink")
@@ -350,8 +350,17 @@ class BatchSink:
                     return batch
             assert self._spooler is not None  # who else puts anything on disk?
             batch = self._spooler.take()
-            if batch is not None:
+            if batch is not None and self._unpack(batch):
                 return batch
+
+    def _unpack(self, batch: Batch) -> bool:
+        """Make records of what the spool gave; False when they are none, and all are refused."""
+        batch.records, bad, told = unpacked(self.unpack, batch.records)
+        if bad:
+            self._refuse(batch, bad, WRITE_FAILED, told)
+        if not batch.records:
+            self._finish(batch)
+        return bool(batch.records)
 
     def _has_work(self) -> bool:
         batches = self._batches
@@ -502,10 +511,10 @@ class BatchSink:
 
     def _refuse(self, batch: Batch, records: list[Record], reason: str, told: str) -> None:
         """Count *records* and put them into quarantine."""
-        described = [self._described(record) for record in records]
+        described = [described_by(self.describe, record) for record in records]
         self._say(
             'records rejected sink=%s records=%d error="%s" sample=%s',
-            (self.name, len(records), told, str(described[0])[:300]),
+            (self.name, len(records), told, shown(described[0])[:300]),
         )
         if self.quarantine is not None:
             self.quarantine.put(self.name, batch.id, told, described)
@@ -549,25 +558,17 @@ class BatchSink:
             log.exception("label failed sink=%s", self.name)
             return Counter({self.name: len(records)})
 
-    def _described(self, record: Record) -> dict[str, Any]:
-        try:
-            return self.describe(record)
-        except Exception as error:  # a record the store refuses may be one nobody can describe
-            return {"record": f"{type(record).__name__} ({error})"}
-
     # Start and stop
 
     def _open_spool(self) -> None:
         if self.spool is None:
             return
         packs = type(self).pack is not BatchSink.pack
-        unpacks = type(self).unpack is not BatchSink.unpack
         spooler = Spooler(
             self.name,
             self._batches,
             self.spool,
             self.pack if packs else None,
-            self.unpack if unpacks else None,
             self._say,
         )
         try:

@@ -25,7 +25,7 @@ RETRY_SECONDS = 1.0
 class Spooler:
     """One sink's, between its batches and its spool.
 
-    pack, unpack: a record and what the spool holds of it; None when they are the same.
+    pack: what the spool holds of a record; None when it is the record.
     say: logs a warning, each text at most once a second.
     not_packed: records that the spool cannot hold; they wait in memory.
     """
@@ -36,7 +36,6 @@ class Spooler:
         batches: Batches,
         spool: Spool,
         pack: Callable[[Any], Packed] | None,
-        unpack: Callable[[Packed], Any] | None,
         say: Callable[[str, Sequence[object]], None],
     ) -> None:
         self.name = name
@@ -44,7 +43,6 @@ class Spooler:
         self.spool = spool
         self.not_packed = 0
         self._pack = pack
-        self._unpack = unpack
         self._say = say
         self._shed = 0
         self._damaged = 0
@@ -123,8 +121,6 @@ class Spooler:
                 self._account()
                 batches.on_disk -= len(found.records)
                 batches.fly(batch)
-        if self._unpack is not None:
-            batch.records = list(map(self._unpack, batch.records))
         return batch
 
     def settle(self, entry: Entry) -> None:
@@ -286,3 +282,17 @@ class Spooler:
                 'spool cannot be synced sink=%s folder=%s error="%s"',
                 (self.name, self.spool.folder, error),
             )
+
+
+def unpacked(
+    unpack: Callable[[Packed], Any], packed: Sequence[Packed]
+) -> tuple[list[Any], list[Packed], str]:
+    """The records; what cannot be made one, as an earlier version may have left it; and why."""
+    good, bad, told = [], [], ""
+    for each in packed:
+        try:
+            good.append(unpack(each))
+        except Exception as error:  # counted
+            bad.append(each)
+            told = f"no record of this version: {type(error).__name__}: {error}"
+    return good, bad, told

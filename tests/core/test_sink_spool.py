@@ -315,6 +315,51 @@ def test_refused_records_are_in_quarantine_with_the_reason(start, spooled):
     assert list(sink.spool.folder.glob("*/*.seg")) == []
 
 
+def test_what_is_no_record_any_more_costs_itself_alone(start):
+    class Newer(Store):
+        def unpack(self, packed):
+            return {1: "one", 3: "three"}[packed]
+
+    sink = start(Newer(back=False, batch_size=2))
+    fill(sink, 0, 1, 2, 2, 3, 3)
+    until(sink, lambda: sink.spooled + sink.lost.total() == 6)
+    sink.back = True
+    assert sink.flush(LONG)
+    assert sorted(sink.rows) == ["one", "three", "three"]
+    assert (sink.lost, difference(sink)) == ({"write_failed": 3}, 0)
+    told = [json.loads(line) for line in sink.quarantine.path.read_text().splitlines()]
+    assert [line["record"] for line in told] == ["0", "2", "2"]
+    assert told[0]["reason"] == "no record of this version: KeyError: 0"
+    assert list(sink.spool.folder.glob("*/*.seg")) == []
+
+
+class Unprintable:
+    def __repr__(self):
+        raise LookupError
+
+
+@pytest.mark.parametrize(
+    ("described", "kept"),
+    [({b"callid": 1}, "{b'callid': 1}"), ({"a": Unprintable()}, ""), ([], "[]")],
+)
+def test_a_refused_record_that_is_no_json_is_in_quarantine_too(start, described, kept):
+    class Refusing(Store):
+        def write(self, batch):
+            if 1 in batch:
+                raise Rejected([], "no")
+            super().write(batch)
+
+        def describe(self, record):
+            return described
+
+    sink = start(Refusing(batch_size=1))
+    fill(sink, 1, 2)
+    assert sink.flush(LONG)
+    assert (sink.rows, sink.rejected, sink.quarantine.kept) == ([2], 1, 1)
+    (line,) = sink.quarantine.path.read_text().splitlines()
+    assert kept in json.loads(line).get("record", "")
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
