@@ -133,7 +133,20 @@ class QosReports:
         self.reporter.interval = self.report_interval
 
     def report_problems(self, outline: Outline) -> Iterator[Problem]:
-        """Event routes that there are not."""
+        """Reports that nobody gets, or that are not made, and event routes that there are not."""
+        makes = "qos_report" in outline.functions
+        if makes and not self.report_to and EVENT not in outline.events:
+            yield Problem(
+                f"reports of qos_report() go nowhere: no report_to, and no event_route[{EVENT}]",
+                help='modparam("qos", "report_to", "sip:HOST:PORT")',
+                warning=True,
+            )
+        if self.report_to and not makes:
+            yield Problem(
+                "report_to is set, and qos_report() is not called",
+                parameter="report_to",
+                warning=True,
+            )
         for event in sorted(outline.events):
             if event.startswith("qos:") and event != EVENT:
                 yield Problem(

@@ -133,6 +133,12 @@ class Qos(QosReports, QosCalls, Plugin):
                 Address.of(store_of_url(self.db_url))
             except ValueError as error:
                 yield Problem(f"db_url: {error}", parameter="db_url")
+            if "qos_capture" not in outline.functions:
+                yield Problem(
+                    "db_url is set, and qos_capture() is not called",
+                    parameter="db_url",
+                    warning=True,
+                )
         elif self.histograms is None:
             yield Problem(
                 "qos_capture() keeps nothing: metrics is 0, and there is no db_url",

@@ -212,6 +212,7 @@ def _outline(checked: Checked) -> Outline:
         frozenset(name for name, block in events.items() if always_ends(block, "drop")),
         tuple(checked.timers),
         checked.opensips,
+        frozenset(checked.functions),
     )
 
 

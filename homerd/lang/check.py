@@ -43,6 +43,7 @@ class Checked:
     calls: a route's name ("0" the main route) -> the routes it calls by name.
     asks_routes: whether an expression looks at what a route returned.
     opensips: whether the script speaks that dialect.
+    functions: names of those of modules that it calls.
     timers: (route, seconds) of each `timer_route`.
     log_prefix: what stands before each line of the script's, with its pseudo-variables.
     """
@@ -54,6 +55,7 @@ class Checked:
     replies: list[nodes.Block] = field(default_factory=list)
     called: set[str] = field(default_factory=set)
     calls: dict[str, set[str]] = field(default_factory=dict)
+    functions: set[str] = field(default_factory=set)
     calls_by_value: bool = False
     reads_rc: bool = False
     asks_routes: bool = False
@@ -383,6 +385,7 @@ class _Checker(Binder):
         if not variants:
             self.unknown_function(node)
             return
+        self.checked.functions.add(node.name)
         count = len(node.arguments)
         node.function = next((item for item in variants if item.accepts(count)), None)
         if node.function is None:

@@ -28,6 +28,7 @@ class Outline:
 
     routes: names of `route[...]`; events: of `event_route[...]`; ends: events that always `drop`.
     timers: (route, seconds) of each `timer_route`.  opensips: whether it speaks that dialect.
+    functions: names of those of modules that it calls.
     """
 
     routes: frozenset[str] = frozenset()
@@ -35,6 +36,7 @@ class Outline:
     dropping_events: frozenset[str] = frozenset()
     timers: tuple[tuple[str, int], ...] = ()
     opensips: bool = False
+    functions: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -615,6 +615,9 @@ def test_a_script_that_keeps_nothing_is_told_so():
     assert said == "W906 qos_capture() keeps nothing: metrics is 0, and there is no db_url"
     assert refused("") == []
     assert refused('modparam("qos", "metrics", 0)\n' + url_param("sqlite://x.db")) == []
+    never = script(url_param("sqlite://x.db"), "request_route { drop; }")
+    told = testing.diagnostics(never.replace('"nonsip_hook", 1', '"nonsip_hook", 0'))
+    assert told == ["W906 db_url is set, and qos_capture() is not called"]
 
 
 @pytest.mark.parametrize(

@@ -556,7 +556,25 @@ def test_a_parameter_that_cannot_be_is_told_where_it_stands(parameter, said):
 
 
 def test_an_event_route_that_is_never_run_is_told():
-    text = (SCRIPT % "").replace("qos:report", "qos:reports")
+    text = (SCRIPT % 'modparam("qos", "report_to", "hep:host")').replace("s:report]", "s:reports]")
     assert testing.diagnostics(text, Qos) == [
         "W906 event_route[qos:reports] is never run: there is qos:report"
     ]
+
+
+def test_reports_that_nobody_gets_are_told_and_those_that_nobody_makes():
+    target = SCRIPT % 'modparam("qos", "report_to", "hep:host")'
+    without = (SCRIPT % "").replace("event_route[qos:report] { exit; }", "")
+    assert {
+        "both": testing.diagnostics(target, Qos),
+        "an event route": testing.diagnostics(SCRIPT % "", Qos),
+        "neither": testing.diagnostics(without, Qos),
+        "no word": testing.diagnostics(target.replace("qos_report()", "qos_learn()"), Qos),
+    } == {
+        "both": [],
+        "an event route": [],
+        "neither": [
+            "W906 reports of qos_report() go nowhere: no report_to, and no event_route[qos:report]"
+        ],
+        "no word": ["W906 report_to is set, and qos_report() is not called"],
+    }
