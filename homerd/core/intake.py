@@ -23,6 +23,7 @@ from homerd.wire import hep_batch
 if TYPE_CHECKING:
     from homerd.core.engine import Arrival, Datagram, Engine
 
+AT_ONCE = 64  # the engine has so many decoded at a time, whatever they unpack to
 IDS_KEPT = 100_000  # of batches taken, some 15 MB
 # homerd ends a batch at 4 MiB; a frame more may be begun before.
 LARGEST_BATCH = 8 << 20
@@ -60,7 +61,8 @@ class Intake:
         try:
             for sink in sinks:
                 sink.gather()
-            self.engine.handle(datagrams, source)
+            for start in range(0, len(datagrams), AT_ONCE):
+                self.engine.handle(datagrams[start : start + AT_ONCE], source)
         except BaseException:
             # The rest comes again, and with it what is in the sinks: under the sender's id stores
             # would take what they have for all of it.

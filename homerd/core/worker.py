@@ -23,6 +23,7 @@ from homerd.core.containment import TIMER, Containment
 from homerd.core.control import ControlSocket
 from homerd.core.endpoint import Endpoint, health
 from homerd.core.engine import Engine
+from homerd.core.inflation import Inflation
 from homerd.core.intake import Intake
 from homerd.core.log import NOTICE, limit_others, script_line
 from homerd.core.media import MediaTable
@@ -271,6 +272,8 @@ class Worker:
             sink.note()
         for each in self.sources:
             each.tick(now)
+        if self.engine.inflation is not None:
+            self.engine.inflation.tick()
 
     def advance(self, seconds: float) -> None:
         """Move the script's clock on; timers that come due in that time run, nothing sleeps."""
@@ -314,6 +317,7 @@ class Worker:
         ConfigError, and none is open, when one cannot be.
         """
         settings = self.program.settings
+        self.engine.inflation = Inflation(self.sinks)
         certificates: Certificates | None = None
         try:
             for item in listen:

@@ -206,6 +206,20 @@ def test_batches_that_no_spool_can_hold_are_each_told(store):
     assert asyncio.run(course()) == {"b-1": True, "b-2": True}
 
 
+def test_a_batch_is_decoded_a_few_frames_at_a_time(store):
+    class Counting(Engine):
+        sizes = ()
+
+        def handle(self, datagrams, source=None):
+            self.sizes = (*self.sizes, len(datagrams))
+            super().handle(datagrams)
+
+    sink = store()
+    engine = Counting([sink])
+    assert taken(Intake(engine, [sink]), "b-1", [b"x"] * 150) == [True]
+    assert (engine.sizes, len(sink.kept)) == ((64, 64, 22), 1)
+
+
 def test_a_receipt_is_told_once():
     told = []
     receipt = Receipt(told.append)
