@@ -9,6 +9,7 @@ not asked.
 
 from __future__ import annotations
 
+import math
 import secrets
 import select
 import socket
@@ -107,7 +108,7 @@ class PublishSink(BatchSink):
         self._settled: dict[str, str] = {}  # id -> why it was refused, "" when it was taken
         self._tries: Counter[str] = Counter()
         self._taken = 0
-        self._put_off: dict[str, tuple[int, int]] = {}  # id -> how often, and _taken before that
+        self._put_off: dict[str, _PutOff] = {}  # by id
         self._later: dict[str, str] = {}  # id -> what the collector said, in this exchange
         self._give_up_at: float | None = None
 
@@ -269,11 +270,11 @@ class PublishSink(BatchSink):
             self._conclude(id, f"no answer to {_MOST_TRIES} tries, while others had one")
 
     def _count_put_off(self, id: str, said: str, taken: int) -> None:
-        tries, before = self._put_off.get(id, (0, taken))
-        self._put_off[id] = tries + 1, before
-        most = _MOST_PUT_OFF if self._taken > before else _MOST_PUT_OFF_ALONE
-        if tries + 1 >= most:
-            self._conclude(id, f"put off {tries + 1} times: {said}")
+        told = self._put_off.setdefault(id, _PutOff(taken))
+        told.times += 1
+        told.times_beside += self._taken > told.taken
+        if told.times_beside >= _MOST_PUT_OFF or told.times >= _MOST_PUT_OFF_ALONE:
+            self._conclude(id, f"put off {told.times} times: {said}")
         while len(self._put_off) > _MOST_SETTLED:
             del self._put_off[next(iter(self._put_off))]
 
@@ -283,6 +284,18 @@ class PublishSink(BatchSink):
         self._put_off.pop(id, None)
         while len(self._settled) > _MOST_SETTLED:
             del self._settled[next(iter(self._settled))]
+
+
+@dataclass(slots=True)
+class _PutOff:
+    """A report that the collector puts off.
+
+    taken: how many it had taken before.  times_beside: of its times, since it has taken others.
+    """
+
+    taken: int
+    times: int = 0
+    times_beside: int = 0
 
 
 class _Transaction:
@@ -328,6 +341,8 @@ class _Line:
                 self._socket.close()
                 raise
         self._framer = SipFramer()
+        self._watched = select.poll()  # select() takes no descriptor above 1023
+        self._watched.register(self._socket, select.POLLIN)
         host, port = self._socket.getsockname()[:2]
         self.own = f"{_bracketed(host)}:{port}"
 
@@ -340,8 +355,7 @@ class _Line:
 
     def receive(self, seconds: float) -> list[bytes]:
         """What comes within *seconds*, [] when nothing does; OSError when it is closed."""
-        readable, _, _ = select.select([self._socket], [], [], seconds)
-        if not readable:
+        if not self._watched.poll(math.ceil(seconds * 1000)):
             return []
         data = self._socket.recv(_PIECE)
         if not self.streams:

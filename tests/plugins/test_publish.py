@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import resource
 import socket
 import threading
 from collections import Counter
@@ -202,15 +205,12 @@ def test_a_report_that_alone_is_put_off_does_not_keep_the_others(tmp_path):
 
 
 def test_a_collector_that_puts_all_off_gets_them_later(tmp_path):
-    asked = threading.Event()
+    rounds = 20 * 32 + 5  # it is back in the midst of one
     with (
-        collecting(lambda request, number: 200 if asked.is_set() else 503) as collector,
+        collecting(lambda request, number: 200 if number > rounds else 503) as collector,
         testing.SinkRun(sink_to(collector.port), tmp_path) as run,
     ):
         run.feed(*(report(number) for number in range(40)))
-        run.sink.hand_over()
-        testing.wait_until(lambda: run.retries > 20)
-        asked.set()
         assert run.flush()
         assert (run.counts["written"], run.counts["rejected"]) == (40, 0)
 
@@ -230,6 +230,21 @@ def test_a_stop_leaves_what_has_no_answer_to_the_next_run(tmp_path):
         testing.wait_until(lambda: run.counts["written"] == 1)
         assert run.counts["recovered"] == 1
     assert collector.requests[0].body.encode() == BODY
+
+
+def test_a_thousand_open_files_are_no_hindrance():
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(2048, most[1]), most[1]))
+    try:
+        with contextlib.ExitStack() as stack, collecting() as collector:
+            for _ in range(1024):
+                stack.enter_context(open(os.devnull))
+            with testing.SinkRun(sink_to(collector.port)) as run:
+                run.feed(report())
+                assert run.flush()
+                assert (run.counts["written"], run.counts["rejected"]) == (1, 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
 
 
 def test_what_no_datagram_holds_is_refused():
