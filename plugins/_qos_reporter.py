@@ -118,6 +118,9 @@ class Reporter:
         report, call_id = told.report, told.tie.call_id
         if report.form not in _FORMS:
             return False
+        if not report.records:
+            self.counts["no_figures"] += 1
+            return False
         if not call_id or len(call_id) > _MAX_CALL_ID:
             self.counts["no_call"] += 1
             return False

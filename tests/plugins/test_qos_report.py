@@ -423,7 +423,22 @@ def test_what_belongs_to_no_report_is_counted(run, monkeypatch):
     assert run.media(text, here, there)
     assert not run.media(text, here, there, call="another")
     assert not run.media("{}", here, there)
-    assert run.counts == {"no_call": 1, "no_address": 1, "no_room": 1}
+    without_blocks = json.dumps({"ssrc": HERE, "type": 201, "report_blocks": []})
+    assert not run.media(without_blocks, here, there)
+    assert run.counts == {"no_call": 1, "no_address": 1, "no_room": 1, "no_figures": 1}
+
+
+def test_of_a_call_whose_rtcp_tells_nothing_there_is_no_report(run):
+    run = run()
+    run.invite()
+    run.answer()
+    run.media(
+        json.dumps({"ssrc": HERE, "type": 201, "report_blocks": []}),
+        f"{ALICE}:40001",
+        f"{BOB}:41001",
+    )
+    run.stop()
+    assert run.reports == []
 
 
 def test_a_call_that_ended_makes_room_for_another(run, monkeypatch):
