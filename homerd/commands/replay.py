@@ -244,14 +244,8 @@ class Replay:
     def summary(self, seconds: float) -> dict[str, Any]:
         """What came in and where it went; the sums add up."""
         engine = self.engine
-        stored: Counter[str] = Counter()
-        sent: Counter[str] = Counter()
         lost: Counter[str] = Counter()
         for sink in self.worker.sinks:
-            if sink.is_store:
-                stored.update(sink.stored)
-            else:
-                sent.update({f"{sink.name}: {label}": n for label, n in sink.stored.items()})
             lost.update({f"{sink.name}: {reason}": n for reason, n in sink.lost.items()})
         undecoded = self.undecoded + engine.undecoded
         received = engine.received + sum(self.undecoded.values())
@@ -267,8 +261,8 @@ class Replay:
             "routed": sum(engine.routed.values()),
             "routes": dict(engine.routed),
             "effects": dict(engine.effects),
-            "stored": dict(stored),
-            "sent": dict(sent),
+            "stored": counters["stored"],
+            "sent": counters["sent"],
             "not_stored": dict(engine.not_stored + undecoded),
             "lost": dict(lost),
             "spooled": {name: sink["spooled"] for name, sink in sinks.items()},

@@ -72,6 +72,8 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
     yield from _block("  routed", status["routed"])
     yield from _block("script failures", status["route_errors"])
     yield from _block("stored", status["stored"])
+    if status["sent"]:
+        yield from _block("sent", status["sent"])
     yield from _block("not stored", status["not_stored"])
     yield _line("lost in the kernel", status["kernel_drops"])
     for name, sink in status["sinks"].items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from homerd.core.collector_sockets import TcpCollector, UdpCollector
@@ -25,9 +26,7 @@ MOST_NOTICES = 100  # of one module
 def snapshot(worker: Worker) -> dict[str, Any]:
     """Every counter of *worker* as it is now."""
     engine = worker.engine
-    stored: Counter[str] = Counter()
-    for sink in worker.sinks:
-        stored.update(sink.stored)
+    stored, sent = written(worker.sinks)
     reloads = worker.reloads
     counters = {
         "uptime_seconds": round(worker.uptime_seconds, 1),
@@ -44,7 +43,8 @@ def snapshot(worker: Worker) -> dict[str, Any]:
         "route_errors": dict(engine.route_errors),
         "effects": dict(engine.effects),
         "gave_records": engine.gave_records,
-        "stored": dict(stored),
+        "stored": stored,
+        "sent": sent,
         "not_stored": dict(engine.not_stored),
         "kernel_drops": sum(_drops(source) for source in worker.sources),
         "timer_runs_missed": worker.timers.missed,
@@ -58,6 +58,19 @@ def snapshot(worker: Worker) -> dict[str, Any]:
         counters["agents"] = worker.agents.described()
     counters["ledger"] = ledger(counters)
     return counters
+
+
+def written(sinks: Iterable[BatchSink]) -> tuple[dict[str, int], dict[str, int]]:
+    """Records that are stored, by table; those that are sent, by sink and what it calls them."""
+    stored: Counter[str] = Counter()
+    sent: dict[str, int] = {}
+    for sink in sinks:
+        labels = dict(sink.stored)  # at once, for the sink's thread goes on counting
+        if sink.is_store:
+            stored.update(labels)
+        else:
+            sent |= {f"{sink.name}: {label}": count for label, count in labels.items()}
+    return dict(stored), sent
 
 
 def _notices(worker: Worker) -> list[str]:
@@ -133,6 +146,7 @@ def _sink(sink: BatchSink) -> dict[str, Any]:
         "queued": counts["pending"],
         "spooled": counts["spooled"],
         "written": counts["written"],
+        "sent": {} if sink.is_store else dict(sink.stored),
         "rejected": counts["rejected"],
         "dropped": counts["dropped"],
         "quarantined": 0 if quarantine is None else quarantine.kept,

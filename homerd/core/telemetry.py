@@ -39,6 +39,7 @@ _OF_SINK = (
     ("spool_bytes", "homerd_sink_spool_bytes", "", "Bytes that wait on disk."),
     ("quarantined", "homerd_sink_quarantined_total", "", "Records put into quarantine."),
     ("written", "homerd_sink_written_total", "", "Records written."),
+    ("sent", "homerd_sink_sent_total", "what", "Records written where no store is."),
     ("rejected", "homerd_sink_rejected_total", "", "Records the store refused for good."),
     ("dropped", "homerd_sink_dropped_total", "", "Records lost before they were written."),
     ("lost", "homerd_sink_lost_total", "reason", "Rejected and dropped records by reason."),

@@ -23,6 +23,7 @@ IDLE = {
     "handled": {},
     "routed": {},
     "route_errors": {},
+    "sent": {},
     "not_stored": {},
     "kernel_drops": 0,
     "sinks": {},

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from servers import missing
 
-from homerd.core import telemetry
+from homerd.commands.status import lines
+from homerd.core import metrics, telemetry
 from homerd.core.endpoint import Endpoint, health
 from homerd.core.program import load
 from homerd.core.settings import Listen
@@ -280,3 +281,16 @@ def test_the_setting_says_where(value, host, port):
 def test_a_setting_that_is_no_address_is_refused(value):
     with pytest.raises(ScriptErrors):
         load(Path("x.cfg"), text=f"metrics={value}\nrequest_route {{ drop; }}")
+
+
+def test_what_tells_people_stands_beside_the_tables(worker_for):
+    worker = worker_for('request_route { keep("$rm"); }')
+    worker.probe.sink.is_store = False
+    worker.engine.handle([(SIP, None)])
+    assert worker.flush(20.0)
+    told = lines_of(worker)
+    assert 'homerd_sink_sent_total{sink="kept",what="OPTIONS"} 1' in told
+    assert not [line for line in told if line.startswith("homerd_stored_total")]
+    status = metrics.snapshot(worker)
+    assert (status["stored"], status["sent"]) == ({}, {"kept: OPTIONS": 1})
+    assert ["kept:", "OPTIONS", "1"] in [line.split() for line in lines(status)]
