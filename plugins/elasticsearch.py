@@ -97,7 +97,9 @@ class Elasticsearch(CountingStore[Series]):
 
         False, and counted, when it is empty, or a part cannot be read.
         """
-        micros = packet.seconds * 1_000_000 + packet.micros
+        # In the entry event the packet is the datagram, without the time of capture.
+        at = packet.hep if packet.hep.seconds else packet
+        micros = at.seconds * 1_000_000 + at.micros
         try:
             if len(parts) == 1 and parts[0].startswith("{"):
                 fields = _loaded(parts[0])

@@ -83,7 +83,9 @@ class Influxdb(CountingStore[str]):
             return False
         micros = point.micros
         if micros is None:
-            micros = packet.seconds * 1_000_000 + packet.micros
+            # In the entry event the packet is the datagram, without the time of capture.
+            at = packet.hep if packet.hep.seconds else packet
+            micros = at.seconds * 1_000_000 + at.micros
         key = key_of(measurement, self._tags(point.tags))
         return packet.emit(self.sink, line(key, point.fields, micros))
 

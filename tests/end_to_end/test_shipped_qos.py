@@ -260,12 +260,15 @@ def test_values_of_a_report_in_every_store(shipped):
 
 
 def test_values_of_rtcp_are_those_of_the_calls_customer_and_trunk(shipped):
-    run = shipped("DO_QOS", "DO_INFLUXDB", HOMERD_TARGETS="10.0.0.2=sbc")
+    run = shipped("DO_QOS", "DO_INFLUXDB", "DO_ELASTICSEARCH", HOMERD_TARGETS="10.0.0.2=sbc")
     run.feed(INVITE, OK)
     run.feed(json.dumps(RTCP).encode(), type=5, correlation="c1", src="10.9.9.9", dst="10.9.9.8")
     (line,) = run.lines["influxdb"]
     assert ",customer=acme.example,trunk=sbc,form=rtcp-json " in line
-    assert ' id="c1",jitter=20,loss=25 ' in line
+    # of the packet's time, though the event route sees the datagram around it
+    assert line.endswith(' id="c1",jitter=20,loss=25 1700000000000000')
+    ((index, _, _),) = run.lines["elasticsearch"]
+    assert index == "homerd-stats-qos-2023.11.14"
 
 
 def test_a_call_is_forgotten_when_it_is_refused_and_after_its_end(shipped):
