@@ -251,6 +251,7 @@ class BatchSink:
         self._thread = threading.Thread(target=self._run, name=f"sink-{self.name}", daemon=True)
         self._thread.start()
         self._ready.wait(wait_seconds)
+        self._ready.set()  # what comes later stops no start, and is tried again
         if self._first_connect is not None:
             self.stop(0.0)
             raise self._first_connect
@@ -574,8 +575,7 @@ class BatchSink:
         try:
             self.recovered = spooler.start()
         except OSError as error:
-            folder, reason = self.spool.folder, error.strerror or error
-            log.error('spool is off sink=%s folder=%s error="%s"', self.name, folder, reason)
+            log.error('spool is off sink=%s error="%s"', self.name, error)
             self.spool = self.quarantine = None
             return
         self._spooler = spooler

@@ -252,6 +252,27 @@ def test_a_store_that_is_away_does_not_stop_the_start(start):
     assert sink.retries == 1
 
 
+def test_what_comes_too_late_to_stop_the_start_is_tried_again():
+    class Slow(Store):
+        def __init__(self):
+            super().__init__()
+            self.reached = threading.Event()
+
+        def connect(self):
+            super().connect()
+            assert self.reached.wait(LONG)
+            if self.connects == 1:
+                raise ConfigError("wrong password")
+
+    sink = Slow()
+    sink.start(wait_seconds=0.01)
+    sink.reached.set()
+    sink.add(1)
+    assert sink.flush(LONG)
+    sink.stop()
+    assert sink.rows == [1]
+
+
 def test_all_three_calls_come_from_the_sinks_own_thread():
     class Named(Store):
         threads: list[str]
