@@ -221,7 +221,7 @@ class Engine:
         def copying_frames(frames: Iterable[Frame]) -> None:
             captured = list(frames)
             for frame in captured:
-                copy(frame.raw or encode(frame), _ends(frame))
+                copy(_datagram(frame), _ends(frame))
             take(captured)
 
         self.__dict__["handle"] = copying
@@ -370,6 +370,14 @@ def bare_sip(data: bytes, peer: Peer | None) -> Frame:
         payload=data,
         raw=data,
     )
+
+
+def _datagram(frame: Frame) -> bytes:
+    """What was captured as a datagram; the message alone where no frame is large enough."""
+    try:
+        return frame.raw or encode(frame)
+    except ValueError:
+        return frame.payload
 
 
 def _ends(frame: Frame) -> Peer:

@@ -162,3 +162,13 @@ def test_without_delivery_the_effects_are_only_looked_at(worker_for):
     assert packet.effects == [(worker.probe.sink, "INVITE 192.0.2.1 5060")]
     assert end.kind == "end"
     assert worker.probe.sink.added == 0
+
+
+def test_a_message_too_large_for_a_frame_is_shown_without_one(worker_for):
+    engine = worker_for(KEEP).engine
+    seen = []
+    engine.copy_to(lambda data, peer: seen.append(data))
+    large = sip() + bytes(65_500)
+    captured = [Frame(0, payload_type=hep.SIP, payload=each) for each in (large, sip())]
+    engine.take(captured)
+    assert (seen[0], len(seen), engine.received) == (large, 2, 2)
