@@ -41,7 +41,7 @@ class Entry:
 
     accept_hep: whether HEP is taken at all.
     event: an event route that sees every HEP packet first.
-    handlers: HEP payload type -> what takes the packet in place of the script, unless it returns False.
+    handlers: HEP payload type -> what takes the packet in place of the script, if not False.
     envelope: makes the packet that the event route sees.
     http: what answers HTTP requests on the TCP listeners.
     route: in the event's place, a `route[...]`; only what it marks RESUMED goes on.
