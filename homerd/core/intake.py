@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from homerd.core.batches import Receipt
@@ -27,6 +28,9 @@ AT_ONCE = 64  # the engine has so many decoded at a time, whatever they unpack t
 IDS_KEPT = 100_000  # of batches taken, some 15 MB
 # homerd ends a batch at 4 MiB; a frame more may be begun before.
 LARGEST_BATCH = 8 << 20
+# Of all connections together: without it 2048 of them are 16 GiB, from whomever.
+MOST_GATHERED = 256 << 20
+OVERHEAD = 120  # of each frame beyond its bytes: 6 bytes are a frame already
 
 Tell = Callable[[bool], None]
 
@@ -35,6 +39,7 @@ class Intake:
     """What one worker has taken.
 
     taken: batches and frames that are safe, and those that came again ("repeated_frames").
+    gathered: bytes of batches that are not whole yet.
     """
 
     def __init__(self, engine: Engine, sinks: Sequence[BatchSink]) -> None:
@@ -43,6 +48,22 @@ class Intake:
         self.taken: Counter[str] = Counter()
         self._ids: OrderedDict[str, None] = OrderedDict()
         self._open: dict[str, _Open] = {}
+        self.gathered = 0
+        self._gathering: set[BatchedStream] = set()
+
+    def gather(self, stream: BatchedStream, size: int) -> None:
+        """Count what *stream* keeps; when all is too much, the one that keeps most is closed."""
+        self._gathering.add(stream)
+        self.gathered += size
+        stream.size += size
+        while self.gathered > MOST_GATHERED:
+            max(self._gathering, key=attrgetter("size")).refuse("no_room")
+
+    def release(self, stream: BatchedStream) -> None:
+        """It keeps nothing any more."""
+        self._gathering.discard(stream)
+        self.gathered -= stream.size
+        stream.size = 0
 
     def take(self, id: str, datagrams: Sequence[Datagram], source: Arrival, tell: Tell) -> bool:
         """Route a batch; *tell* is called on the loop, with False when it is to come again.
@@ -118,7 +139,8 @@ class _Open:
 class BatchedStream:
     """One connection whose sender asked for acknowledgements.
 
-    answer: sends bytes.  drop: closes the connection, counted by a reason.
+    answer: sends bytes.  drop: closes the connection, counted by a reason.  size: bytes it keeps of
+    a batch that is not whole.
     """
 
     def __init__(
@@ -134,8 +156,9 @@ class BatchedStream:
         self.address = address
         self.answer = answer
         self.drop = drop
+        self.size = 0
         self._datagrams: list[Datagram] = []
-        self._size = 0
+        self._ended = False
 
     @property
     def pending(self) -> bool:
@@ -146,24 +169,36 @@ class BatchedStream:
         """Take frames; gives how many were routed, once their batches were whole."""
         routed = 0
         for frame in frames:
+            if self._ended:
+                break
             kind, body = hep_batch.read(frame)
             if kind == hep_batch.HELLO:
                 self.answer(hep_batch.message(hep_batch.WELCOME))
             elif kind == hep_batch.END:
                 number, id = hep_batch.read_end(body)
-                datagrams, self._datagrams, self._size = self._datagrams, [], 0
+                datagrams, self._datagrams = self._datagrams, []
+                self.intake.release(self)
                 if not id or number != len(datagrams):
-                    self.drop("bad_batch")
-                    return routed
-                if self.intake.take(id, datagrams, self.source, self._teller(id)):
+                    self.refuse("bad_batch")
+                elif self.intake.take(id, datagrams, self.source, self._teller(id)):
                     routed += number
             elif not kind:
                 self._datagrams.append((frame, self.address))
-                self._size += len(frame)
-                if self._size > LARGEST_BATCH:
-                    self.drop("batch_too_large")
-                    return routed
+                self.intake.gather(self, len(frame) + OVERHEAD)
+                if self.size > LARGEST_BATCH:
+                    self.refuse("batch_too_large")
         return routed
+
+    def refuse(self, reason: str) -> None:
+        """Close the connection; its sender has what is not acknowledged."""
+        self.end()
+        self.drop(reason)
+
+    def end(self) -> None:
+        """The connection is closed: let go of what came over it."""
+        self._ended = True
+        self._datagrams.clear()
+        self.intake.release(self)
 
     def _teller(self, id: str) -> Tell:
         def tell(safe: bool) -> None:

@@ -241,8 +241,8 @@ class TcpSource:
     closed: connections that ended, by reason: "ended", "cut" (within a frame), "reset", "idle",
     "half_sent", "limit", "bad_magic", "bad_total_length"; with TLS also "handshake" (not done in
     time) and the reasons of TlsFailure; with acknowledgements (intake.py) "bad_batch",
-    "batch_too_large" and "not_stored", whose batch the sender has kept; with WebSocket the reasons
-    of WebSocketStream.
+    "batch_too_large", "no_room" (for what all begun batches hold) and "not_stored", whose batch the
+    sender has kept; with WebSocket the reasons of WebSocketStream.
     http: HTTP requests: "answered", "upgraded" (to WebSocket), "unanswered" (500), "no_module"
     (404), "bad_request", "too_large", "bad_answer".
     """
@@ -348,6 +348,8 @@ class TcpSource:
         if self._loop is not None:
             self._loop.remove_reader(connection.socket)
             self._loop.remove_writer(connection.socket)
+        if connection.batched is not None:
+            connection.batched.end()
         connection.socket.close()
 
     def tick(self, now: float) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from listeners import FRAME
 
 from homerd.core.batches import Receipt
-from homerd.core.intake import LARGEST_BATCH, BatchedStream, Intake
+from homerd.core.intake import LARGEST_BATCH, MOST_GATHERED, BatchedStream, Intake
 from homerd.core.sink import BatchSink
 from homerd.errors import Rejected, RetryLater
 from homerd.wire import hep_batch
@@ -233,8 +234,9 @@ def test_a_receipt_is_told_once():
 # The stream
 
 
-class Recorded:
+class Recorded(Intake):
     def __init__(self):
+        super().__init__(None, [])
         self.answers, self.drops, self.batches = [], [], []
 
     def take(self, id, datagrams, source, tell):
@@ -282,6 +284,28 @@ def test_a_batch_without_end_is_bounded(stream):
     made, seen = stream
     made.feed([bytes(60_000)] * (LARGEST_BATCH // 60_000 + 1))
     assert seen.drops == ["batch_too_large"]
+    assert seen.gathered == 0
+
+
+def test_frames_of_nothing_count_as_what_they_take(stream):
+    made, seen = stream
+    made.feed([b"HEP3\0\6"] * (LARGEST_BATCH // 100))
+    assert seen.drops == ["batch_too_large"]
+
+
+def test_when_all_begun_batches_are_too_much_the_largest_is_closed():
+    seen, drops = Intake(None, []), []
+    piece = [bytes(1 << 16)] * 16
+    for number in range(MOST_GATHERED // (1 << 22) + 1):
+        made = BatchedStream(seen, None, PEER, None, lambda why, of=number: drops.append((of, why)))
+        made.feed(piece * (5 if number == 3 else 4))
+        if drops:
+            break
+    assert drops == [(3, "no_room")]
+    assert 0 < seen.gathered <= MOST_GATHERED
+    before = seen.gathered
+    made.end()
+    assert before - seen.gathered > 1 << 22
 
 
 @pytest.mark.parametrize("cut", range(20))
@@ -289,3 +313,14 @@ def test_any_bytes_are_read_as_a_message_or_as_none(cut):
     whole = hep_batch.end(200, "b-1")
     kind, body = hep_batch.read(whole[:cut])
     assert (kind, body) == ((hep_batch.END, whole[12:]) if cut == len(whole) else (0, b""))
+
+
+def test_what_a_connection_leaves_behind_is_let_go_of(listener_for):
+    listener = listener_for("tcp")
+    client = listener.connect()
+    client.sendall(hep_batch.message(hep_batch.HELLO) + FRAME)
+    intake = listener.worker.engine.intake
+    listener.wait_for(lambda: intake.gathered > len(FRAME))
+    client.close()
+    listener.wait_for(lambda: listener.source.closed == {"cut": 1})
+    assert intake.gathered == 0
