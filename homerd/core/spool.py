@@ -187,7 +187,11 @@ class Spool:
         self.killed += _left_in_memory(run / _VOLATILE)
         (run / _VOLATILE).unlink(missing_ok=True)
         for path in sorted(run.glob(_SEGMENTS)):
-            segment = Segment.found(path)
+            try:
+                segment = Segment.found(path)
+            except OSError as error:  # of this one; the others, and what is to come, have a place
+                log.error("a spooled file cannot be read, it is left alone error=%s", error)
+                segment = None
             if segment is None:
                 self.torn += 1
                 continue

@@ -157,6 +157,15 @@ def test_a_file_that_is_no_segment_is_left_alone(opened, tmp_path):
     assert (file.parent / "00000000.unreadable").exists()
 
 
+def test_a_file_that_cannot_be_opened_is_left_alone(opened, tmp_path, caplog):
+    (tmp_path / "sip" / "0123" / "00000001.seg").mkdir(parents=True)  # as one of another user's
+    spool = opened()
+    assert (spool.torn, spool.found) == (1, 0)
+    assert "00000001.seg" in caplog.text
+    put(spool, "a", 1)
+    assert ids(spool) == ["a"]
+
+
 def test_records_of_another_format_are_left_alone_and_counted(opened, tmp_path):
     first = opened(format=1)
     put(first, "1", "a", "b")
