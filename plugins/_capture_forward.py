@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from homerd.api import Packet, Parameter, ParameterKind, Sample, ScriptFunction, Worker, parse_uri
-from homerd_plugins._hep_frames import frame_of
+from homerd_plugins._hep_frames import emit_frame
 from homerd_plugins._hep_out import HepSink
 from homerd_plugins._hep_profile import DEFAULT_PORTS, Profile, Target
 
@@ -52,11 +52,7 @@ class Forwards:
 
     def forward(self, packet: Packet, sink: HepSink) -> bool:
         """See `word`."""
-        data = frame_of(packet, sink.profile)
-        if isinstance(data, str):
-            self.not_sent[data] += 1
-            return False
-        return packet.emit(sink, (data, ""))
+        return emit_frame(packet, sink, self.not_sent)
 
     def _sink_to(self, value: str | int) -> HepSink:
         target = _target_of(str(value))

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from typing import TYPE_CHECKING
 
 from homerd.api import Frame, Packet, hep_encode
 from homerd_plugins._hep_profile import Profile
 
+if TYPE_CHECKING:
+    from homerd_plugins._hep_out import HepSink
+
 _TYPES = (0, 255)
+
+
+def emit_frame(
+    packet: Packet,
+    sink: HepSink,
+    not_sent: Counter[str],
+    share: str = "",
+    kind: int | None = None,
+) -> bool:
+    """Send a packet through *sink*; False, and counted by why, when it makes no frame.
+
+    share: what packets are shared out by, among the sink's targets.  kind: as in `frame_of`.
+    """
+    data = frame_of(packet, sink.profile, kind)
+    if isinstance(data, str):
+        not_sent[data] += 1
+        return False
+    return packet.emit(sink, (data, share))
 
 
 def frame_of(packet: Packet, profile: Profile, kind: int | None = None) -> bytes | str:

@@ -35,7 +35,7 @@ from homerd.api import (
     script_function,
 )
 from homerd_plugins import _isup, _plan_json, _plan_tests
-from homerd_plugins._hep_frames import frame_of, payload_type
+from homerd_plugins._hep_frames import emit_frame, payload_type
 from homerd_plugins._hep_out import HepSink
 from homerd_plugins._hep_profile import Profile
 
@@ -377,11 +377,7 @@ class Captagent(Plugin):
     def _send(self, packet: Packet, sink: HepSink | str, kind: int | None) -> bool:
         if isinstance(sink, str):
             return packet.emit(self.nowhere["send_hep"], (sink,))
-        data = frame_of(packet, sink.profile, kind)
-        if isinstance(data, str):
-            self.not_sent[data] += 1
-            return False
-        return packet.emit(sink, (data, packet.call_id))
+        return emit_frame(packet, sink, self.not_sent, packet.call_id, kind)
 
     def _send_json(self, packet: Packet, sink: HepSink | str) -> bool:
         if isinstance(sink, str):

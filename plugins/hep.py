@@ -23,7 +23,7 @@ from homerd.api import (
     Worker,
     hookimpl,
 )
-from homerd_plugins._hep_frames import frame_of, line_of, payload_type
+from homerd_plugins._hep_frames import emit_frame, line_of, payload_type
 from homerd_plugins._hep_out import HepSink
 from homerd_plugins._hep_profile import Profile
 
@@ -130,11 +130,7 @@ class Hep(Plugin):
         return packet.emit(sink, (line_of(packet, sink.profile), _share_key(packet, sink)))
 
     def _send(self, packet: Packet, sink: HepSink, kind: int | None) -> bool:
-        data = frame_of(packet, sink.profile, kind)
-        if isinstance(data, str):
-            self.not_sent[data] += 1
-            return False
-        return packet.emit(sink, (data, _share_key(packet, sink)))
+        return emit_frame(packet, sink, self.not_sent, _share_key(packet, sink), kind)
 
     def _sink(self, value: str | int) -> HepSink:
         sink = self.sinks.get(str(value))
