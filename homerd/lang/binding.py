@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from homerd.lang import nodes
 from homerd.lang.diagnostics import Diagnostics, did_you_mean
-from homerd.lang.posix import Substitution
+from homerd.lang.posix import Substitution, doubt
 from homerd.lang.source import Span
 from homerd.lang.text import Applied, Reference, Text, TextError, parse_reference, parse_text
 from homerd.lang.tokens import Tokens, string_places
@@ -193,6 +193,8 @@ class Binder:
                 self.bind(reference, place)
             return Argument("substitution text", text)
         compiled = Substitution(piece)
+        if found := doubt(compiled.pattern.pattern):
+            self.diagnostics.add("W905", found[0], place(start, start + len(piece)), found[1])
         pieces: list[object] = []
         for item in compiled.replacement:
             text = parse_text(item, start) if isinstance(item, str) else Text("", [])

@@ -16,7 +16,7 @@ from homerd.lang.binding import Argument, Binder, takes
 from homerd.lang.diagnostics import Diagnostics, did_you_mean
 from homerd.lang.dialect import Dialect
 from homerd.lang.plan import capture_name, chosen
-from homerd.lang.posix import compile_posix
+from homerd.lang.posix import compile_posix, doubt
 from homerd.lang.source import Span
 from homerd.lang.text import (
     Reference,
@@ -317,13 +317,8 @@ class _Checker(Binder):
             node.pattern = self.pattern(node.right)
 
     def pattern(self, node: nodes.String, *, ignore_case: bool = True) -> object:
-        if "\\d" in node.value or "\\D" in node.value:
-            self.diagnostics.add(
-                "W905",
-                "\\d is the letter d in a POSIX pattern",
-                node.span,
-                "digits are [0-9]",
-            )
+        if found := doubt(node.value):
+            self.diagnostics.add("W905", found[0], node.span, found[1])
         try:
             return compile_posix(node.value, ignore_case=ignore_case)
         except ValueError as error:

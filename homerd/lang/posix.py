@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import re
 
 from homerd.lang import linear
 from homerd.lang.chain import TooMany
@@ -127,6 +128,25 @@ def _engine(pattern: str, flags: int) -> linear.Engine:
     return linear.engine(
         pattern, ignore_case=bool(flags & IGNORE_CASE), newline=bool(flags & NEWLINE)
     )
+
+
+# A bracket expression, or what is escaped outside of one.
+_BRACKETS = re.compile(r"\\.|(\[\^?\]?(?:\[:[a-z]+:\]|[^\]])*\])", re.DOTALL)
+
+
+def doubt(pattern: str) -> tuple[str, str] | None:
+    """What of *pattern* means something else in POSIX than elsewhere, and what would be right."""
+    if "\\d" in pattern or "\\D" in pattern:
+        return "\\d is the letter d in a POSIX pattern", "digits are [0-9]"
+    for found in _BRACKETS.finditer(pattern):
+        letter = re.search(r"\\([nrtsSwW])", found[1] or "")
+        if letter:
+            return (
+                f"within {found[1]} of a POSIX pattern a backslash is a character of its own, and"
+                f" so is the {letter[1]} behind it",
+                "blanks and line ends are [:space:] within brackets, letters and digits [:alnum:]",
+            )
+    return None
 
 
 class Substitution:
