@@ -23,9 +23,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from homerd.api import BatchSink, ConfigError, RetryLater
+from homerd.api import ConfigError, RetryLater
 from homerd_plugins._filejournal import FileJournal
 from homerd_plugins._homer5 import Cell, Column, Row, format_of
+from homerd_plugins._rowsink import Record, RowSink
 from homerd_plugins._stores import Address
 from homerd_plugins._upkeep import RetentionSize, date_of
 
@@ -33,7 +34,6 @@ log = logging.getLogger("homerd.flatstore")
 
 FLAT, FILE = "flatstore", "file"
 
-Record = tuple[str, int, Row]
 
 BATCH_SIZE = 5000
 QUEUE_LIMIT = 100_000
@@ -102,7 +102,7 @@ def address_in(url: str) -> AnyAddress:
     return FileAddress.of(url) or Address.of(url)
 
 
-class FlatSink(BatchSink):
+class FlatSink(RowSink):
     """Appends batches to files in a folder.
 
     layouts: the columns of each kind of row.  source: what the operator wrote, for messages.
@@ -184,19 +184,9 @@ class FlatSink(BatchSink):
         if journal is not None:
             journal.close()
 
-    def label(self, record: Record) -> str:
-        """The table."""
-        return record[0]
-
     def store_key(self) -> str:
         """The folder, wherever it is named from."""
         return str(self.folder.resolve())
-
-    def describe(self, record: Record) -> dict[str, Any]:
-        """The table and the row by column; bytes as text, with U+FFFD for what is none."""
-        table, layout, row = record
-        cells = zip(self.layouts[layout], row, strict=True)
-        return {"table": table, "record": {column.name: _shown(cell) for column, cell in cells}}
 
     # Upkeep, on a sink that is never started
 
@@ -305,10 +295,6 @@ def _flat_cell(column: Column, cell: Cell) -> str:
     if isinstance(cell, bytes):
         cell = cell.decode("utf-8", "surrogateescape")
     return str(cell).translate(_ESCAPES)
-
-
-def _shown(cell: Cell) -> str | float | None:
-    return cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell
 
 
 def _told(error: OSError) -> str:

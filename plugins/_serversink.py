@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from homerd.api import BatchSink, Rejected, RetryLater
+from homerd.api import Rejected, RetryLater
 from homerd_plugins._homer5 import Cell, Column, Row, format_of
+from homerd_plugins._rowsink import Record, RowSink
 from homerd_plugins._upkeep import time_column
 
 log = logging.getLogger("homerd.store")
 
-Record = tuple[str, int, Row]
 
 # 5,000 rows are a transaction of 8 MB; a commit a second costs the server nothing to speak of.
 BATCH_SIZE = 5000
@@ -103,7 +103,7 @@ class Shape:
         return [each.name for index, each in enumerate(self.layout) if index not in self.kept]
 
 
-class ServerSink(BatchSink):
+class ServerSink(RowSink):
     """Writes batches to a database server.
 
     layouts: the columns of each kind of row.  tables: lower-case names of those that are there; the
@@ -232,16 +232,6 @@ class ServerSink(BatchSink):
         """Forget what was learned; the connection is the subclass's to close."""
         self._shapes.clear()
         self._has_batches = False
-
-    def label(self, record: Record) -> str:
-        """The table."""
-        return record[0]
-
-    def describe(self, record: Record) -> dict[str, Any]:
-        """The table and the row by column; bytes as text, with U+FFFD for what is none."""
-        table, layout, row = record
-        cells = zip(self.layouts[layout], row, strict=True)
-        return {"table": table, "record": {column.name: _shown(cell) for column, cell in cells}}
 
     # Upkeep, on a sink that is never started
 
@@ -496,7 +486,3 @@ def _narrowed(there: ServerColumn, column: Column) -> ServerColumn:
     if there.kind == "text" and there.nullable and not column.nullable:
         return replace(there, nullable=False)
     return there
-
-
-def _shown(cell: Cell) -> str | float | None:
-    return cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell

@@ -13,15 +13,14 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from homerd.api import BatchSink, ConfigError, Rejected, RetryLater
-from homerd_plugins._homer5 import ALONE, BEHIND_TIME, Cell, Column, Row, format_of
+from homerd.api import ConfigError, Rejected, RetryLater
+from homerd_plugins._homer5 import ALONE, BEHIND_TIME, Column, Row, format_of
+from homerd_plugins._rowsink import Record, RowSink
 from homerd_plugins._upkeep import time_column
 
 log = logging.getLogger("homerd.sqlite")
 
-Record = tuple[str, int, Row]
 
 # 8 KiB pages hold several messages each: 15 µs a row where 4 KiB take 17 (bench_store).
 PAGE_SIZE = 8192
@@ -65,7 +64,7 @@ PARTIAL = {
 }
 
 
-class SqliteSink(BatchSink):
+class SqliteSink(RowSink):
     """Writes batches into one SQLite file, a transaction each.
 
     layouts: the columns of each kind of row.  tables: lower-case names of those that are there,
@@ -168,19 +167,9 @@ class SqliteSink(BatchSink):
             connection, self._connection = self._connection, None
             connection.close()
 
-    def label(self, record: Record) -> str:
-        """The table."""
-        return record[0]
-
     def store_key(self) -> str:
         """The file, wherever it is named from."""
         return str(Path(self.path).resolve())
-
-    def describe(self, record: Record) -> dict[str, Any]:
-        """The table and the row by column; bytes as text, with U+FFFD for what is none."""
-        table, layout, row = record
-        cells = zip(self.layouts[layout], row, strict=True)
-        return {"table": table, "record": {column.name: _shown(cell) for column, cell in cells}}
 
     # Upkeep, on a sink that is never started
 
@@ -290,22 +279,12 @@ class SqliteSink(BatchSink):
         """Make the table of batches' ids, once, and clear it of old ones."""
         if not self.batch_id or self._has_batches:
             return
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS homerd_batches"
-            " (batch TEXT PRIMARY KEY, written INTEGER NOT NULL) WITHOUT ROWID"
-        )
-        until = int(time.time()) - self.ids_kept_seconds
-        connection.execute("DELETE FROM homerd_batches WHERE written < ?", (until,))
+        keep_batches(connection, self.ids_kept_seconds)
         self._has_batches = True
 
     def _claim(self, connection: sqlite3.Connection) -> bool:
         """Note the batch within its transaction; False when it is stored already."""
-        if not self.batch_id:
-            return True
-        noted = connection.execute(
-            "INSERT OR IGNORE INTO homerd_batches VALUES (?, ?)", (self.batch_id, int(time.time()))
-        )
-        return noted.rowcount > 0
+        return not self.batch_id or claim(connection, self.batch_id)
 
     def _insert_all(
         self,
@@ -437,6 +416,23 @@ class _Insert:
             done += size
 
 
+def keep_batches(connection: sqlite3.Connection, seconds: float) -> None:
+    """Make the table of batches' ids, and clear it of those that are older."""
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS homerd_batches"
+        " (batch TEXT PRIMARY KEY, written INTEGER NOT NULL) WITHOUT ROWID"
+    )
+    until = time.time() - seconds
+    connection.execute("DELETE FROM homerd_batches WHERE written < ?", (until,))
+
+
+def claim(connection: sqlite3.Connection, batch_id: str) -> bool:
+    """Note a batch within its transaction; False when it is stored already."""
+    values = (batch_id, int(time.time()))
+    noted = connection.execute("INSERT OR IGNORE INTO homerd_batches VALUES (?, ?)", values)
+    return noted.rowcount > 0
+
+
 def ddl(table: str, columns: Sequence[Column]) -> Iterable[str]:
     """The statements that make *table* and its indexes."""
     names = {column.key: _quoted(column.name) for column in columns}
@@ -470,10 +466,6 @@ def _statistics(table: str, column: str, numbers: str) -> str:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _shown(cell: Cell) -> str | float | None:
-    return cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell
 
 
 def _code(error: Exception) -> int:

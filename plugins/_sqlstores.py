@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import datetime
 import re
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from homerd.api import Value
-from homerd_plugins import _mysql, _postgres
+from homerd_plugins import _mysql, _postgres, _sqlite
 from homerd_plugins._partitions import LOCK
 from homerd_plugins._sqltext import MYSQL, POSTGRES, SQLITE
 from homerd_plugins._stores import Address
@@ -147,17 +146,10 @@ class _Sqlite(Store):
         return code & 0xFF not in self._at_fault
 
     def keep_batches(self, connection: Any) -> None:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS homerd_batches"
-            " (batch TEXT PRIMARY KEY, written INTEGER NOT NULL) WITHOUT ROWID"
-        )
-        until = int(time.time()) - BATCH_DAYS * 86400
-        connection.execute("DELETE FROM homerd_batches WHERE written < ?", (until,))
+        _sqlite.keep_batches(connection, BATCH_DAYS * 86400)
 
     def claim(self, connection: Any, batch_id: str) -> bool:
-        values = (batch_id, int(time.time()))
-        noted = connection.execute("INSERT OR IGNORE INTO homerd_batches VALUES (?, ?)", values)
-        return bool(noted.rowcount)
+        return _sqlite.claim(connection, batch_id)
 
 
 class _Postgres(Store):
