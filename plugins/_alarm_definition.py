@@ -11,6 +11,7 @@ from homerd_plugins._alarm_event import SEVERITIES
 
 COUNT, MEAN, LAST = "count", "mean", "last"
 _OF = (COUNT, MEAN, LAST)
+HIGH, LOW = "high", "low"
 _FORM = 'expected "NAME=>window=60;raise=20;clear=5;description=…"'
 _DAY = 86_400
 
@@ -26,7 +27,7 @@ _NUMBERS = {
     "evidence": (0, 1000),
     "whole": (0, 1000),
 }
-_WORDS = ("of", "raise", "clear", "severity", "notify", "expect", "description")
+_WORDS = ("of", "when", "raise", "clear", "severity", "notify", "expect", "description")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class Definition:
         raise_at = _number("raise", told["raise"])
         clear_at = _number("clear", told["clear"]) if "clear" in told else raise_at / 2
         of = _one_of("of", told.get("of", COUNT), _OF)
+        _check_way(told, raise_at, clear_at)
         made = cls(
             name,
             raise_at,
@@ -149,6 +151,17 @@ def _attributes(rest: str) -> dict[str, str]:
             raise ValueError(f"{key}= is there twice")
         found[key] = text.strip()
     return found
+
+
+def _check_way(told: dict[str, str], raise_at: float, clear_at: float) -> None:
+    """That an alarm which says when it is raised has its thresholds in that order."""
+    if "when" not in told:
+        return
+    when = _one_of("when", told["when"], (HIGH, LOW))
+    if when == LOW and clear_at <= raise_at:
+        raise ValueError(f"when=low needs a clear= above raise={told['raise']}")
+    if when == HIGH and clear_at >= raise_at:
+        raise ValueError(f"when=high needs a clear= below raise={told['raise']}, or none")
 
 
 def _whole(key: str, text: str) -> int:

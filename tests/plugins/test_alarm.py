@@ -336,6 +336,9 @@ def test_a_word_with_a_wrong_argument_does_not_compile(refusal, line, said):
         ("a=>raise=5;of=max", "of= takes one of count, mean, last"),
         ("a=>raise=5;samples=3", "samples= is for of=mean"),
         ("a=>raise=5;expect=all", "expect= is for an alarm that falls"),
+        ("a=>raise=3.1;when=low", "when=low needs a clear= above raise=3.1"),
+        ("a=>raise=3;clear=4;when=high", "when=high needs a clear= below raise=3, or none"),
+        ("a=>raise=3;when=up", 'when= takes one of high, low, got "up"'),
     ],
 )
 def test_a_wrong_definition_does_not_compile(refusal, value, said):
