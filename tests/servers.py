@@ -112,8 +112,13 @@ class DatabaseServer:
 
     def hold(self) -> None:
         """Let it hang: connections stay, and nothing answers."""
-        for pid in self.processes():
+        held = self.processes()
+        for pid in held:
             os.kill(pid, signal.SIGSTOP)
+        # A thread on the other processor may answer once more before the signal is there.
+        until = time.monotonic() + START_SECONDS
+        while not all(_is_held(pid) for pid in held):
+            assert time.monotonic() < until, "the server goes on"
 
     def release(self) -> None:
         """Let it go on."""
@@ -365,6 +370,15 @@ class MariaDbServer(DatabaseServer):
             connect_timeout=2,
             init_command="SET time_zone = '+00:00'",
         )
+
+
+def _is_held(pid: int) -> bool:
+    """Whether all threads of a process are stopped, or it has ended."""
+    try:
+        stats = [(each / "stat").read_text() for each in Path(f"/proc/{pid}/task").iterdir()]
+    except (FileNotFoundError, ProcessLookupError):
+        return not Path(f"/proc/{pid}").exists()
+    return all(stat.rpartition(")")[2].split()[0] in "TZX" for stat in stats)
 
 
 def _rows(connection: Any, query: str) -> list[tuple[Any, ...]]:

@@ -34,13 +34,13 @@ WRITER = {"postgres": " LOGIN PASSWORD 'w'", "mysql": " IDENTIFIED BY 'w'"}
 # What a user needs who makes no tables.
 GRANTS = {
     "postgres": (
-        "USAGE ON SCHEMA public TO writer",
-        "SELECT, INSERT ON t, homerd_batches TO writer",
-        "USAGE ON SEQUENCE t_id_seq TO writer",
+        "USAGE ON SCHEMA public TO inserter",
+        "SELECT, INSERT ON t, homerd_batches TO inserter",
+        "USAGE ON SEQUENCE t_id_seq TO inserter",
     ),
     "mysql": (
-        f"SELECT, INSERT ON {DATABASE}.t TO writer",
-        f"SELECT, INSERT ON {DATABASE}.homerd_batches TO writer",
+        f"SELECT, INSERT ON {DATABASE}.t TO inserter",
+        f"SELECT, INSERT ON {DATABASE}.homerd_batches TO inserter",
     ),
 }
 REPORT_RECORD = (
@@ -201,11 +201,11 @@ def test_who_may_but_insert_stores_into_tables_that_are_there(sink, server):
     first = sink()
     first.batch_id = "b1"
     first.write([sip_record("t")])
-    server.rows_as_root("CREATE USER writer" + WRITER[scheme(server)], DATABASE)
+    server.rows_as_root("CREATE USER inserter" + WRITER[scheme(server)], DATABASE)
     for grant in GRANTS[scheme(server)]:
         server.rows_as_root(f"GRANT {grant}", DATABASE)
     try:
-        url = server.url(scheme(server), user="writer", password="w")
+        url = server.url(scheme(server), user="inserter", password="w")
         one = sink(url=url, create_tables=False)
         for batch in ("b2", "b2", "b3"):
             one.batch_id = batch
@@ -215,8 +215,8 @@ def test_who_may_but_insert_stores_into_tables_that_are_there(sink, server):
         assert found == [("b2",), ("b3",)]
     finally:
         if scheme(server) == "postgres":
-            server.rows_as_root("DROP OWNED BY writer", DATABASE)
-        server.rows_as_root("DROP USER writer", DATABASE)
+            server.rows_as_root("DROP OWNED BY inserter", DATABASE)
+        server.rows_as_root("DROP USER inserter", DATABASE)
 
 
 def test_a_row_the_server_refuses_is_found_among_the_others(sink, server):
