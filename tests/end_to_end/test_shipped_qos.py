@@ -86,7 +86,7 @@ def test_the_switches_compile_without_a_warning_for_whatever_store(store):
 
 @pytest.mark.parametrize("chosen", SEVERAL, ids="+".join)
 def test_the_switches_go_with_other_blocks(chosen):
-    defines = [*chosen, "DO_QOS_FORWARD", "DO_ALARM_NOTIFY", *STORES, *BESIDE]
+    defines = [*chosen, "DO_QOS_FORWARD", "DO_QOS_PUBLISH", "DO_ALARM_NOTIFY", *STORES, *BESIDE]
     assert load(HOMER, defines=defines).warnings == []
 
 
@@ -204,6 +204,24 @@ def test_reports_are_forwarded_as_they_came(shipped):
         (5, "c1", text),
         (1, None, publish(RFC_REPORT)),
     ]
+
+
+def test_reports_are_made_of_rtcp_and_sent(shipped):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        other.settimeout(20)
+        target = f"hep:127.0.0.1:{other.getsockname()[1]}"
+        run = shipped("DO_QOS_PUBLISH", deliver=True, HOMERD_QOS_COLLECTOR=target)
+        run.feed(INVITE_WITH_MEDIA)
+        run.feed(OK)
+        run.feed(json.dumps(RTCP).encode(), type=5, correlation="c1")
+        run.feed(BYE)
+        run.worker.stop()
+        frame = decode(other.recv(65535))
+    assert (frame.payload_type, frame.correlation_id) == (35, "c1")
+    told = frame.payload.decode().splitlines()
+    assert told[:2] == ["VQSessionReport: CallTerm", "CallID:c1"]
+    assert {"PacketLoss:NLR=25.0", "Delay:IAJ=20"} <= set(told)
 
 
 # Values
