@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from homerd.commands._sent_lines import Given, Lines, Refused, end_of, packet_of, with_given
 from homerd.core import log
-from homerd.core.inputs import Undecoded, input_size, read_input
+from homerd.core.inputs import Undecoded, input_size, is_capture, read_input
 from homerd.errors import ConfigError
 from homerd.wire import hep
 from homerd.wire.hep import Frame
@@ -47,7 +47,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         default="auto",
         help="hepipe: sec;usec;id;src_ip;src_port;dst_ip;dst_port;payload, json: as INPUT of"
         " replay, log: the line is the payload, capture: pcap and all that replay reads (auto:"
-        " hepipe or json, line by line)",
+        " a capture by its first bytes, else hepipe or json, line by line)",
     )
     add(
         "--type",
@@ -130,7 +130,7 @@ class Sending:
         size = 0 if self.options.follow else input_size(path)
         hidden = not size or not sys.stderr.isatty()
         with tqdm(total=size, unit="B", unit_scale=True, disable=hidden) as bar:
-            if self.options.format == "capture":
+            if self._is_capture(path):
                 self._send_capture(path, bar.update)
             else:
                 self._send_lines(path, bar.update)
@@ -174,6 +174,12 @@ class Sending:
             self._tick()
             while self.sink.pending > WAIT_ABOVE_PENDING:
                 time.sleep(_WAIT_SECONDS)
+
+    def _is_capture(self, path: str) -> bool:
+        form = self.options.format
+        return form == "capture" or (
+            form == "auto" and not self.options.follow and path != "-" and is_capture(path)
+        )
 
     def _form(self, line: bytes) -> str:
         form: str = self.options.format

@@ -78,7 +78,8 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
     yield _line("lost in the kernel", status["kernel_drops"])
     for name, sink in status["sinks"].items():
         yield ""
-        yield f"sink {name} {sink['where']}".rstrip()
+        where = "" if name.endswith(sink["where"]) else sink["where"]
+        yield f"sink {name} {where}".rstrip()
         if sink["error"]:
             yield f"  away for {_duration(sink['away_seconds'])}: {sink['error']}"
         for key in ("added", "written", "queued", "spooled", "rejected", "dropped", "retries"):

@@ -12,6 +12,7 @@ import io
 import json
 import lzma
 import os
+import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -104,6 +105,21 @@ def input_size(path: str) -> int:
         return 0 if path == "-" else os.stat(path).st_size
     except OSError:
         return 0
+
+
+def is_capture(path: str) -> bool:
+    """Whether a file begins as a capture, packed or not, or as a HEP stream does.
+
+    False for what cannot be read, and for what can be read only once.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False
+        with open(path, "rb") as file:
+            head = file.read(4)
+    except OSError:
+        return False
+    return head in (pcap.PCAPNG_MAGIC, b"HEP3", *pcap.PCAP_MAGICS) or head.startswith(_PACKED)
 
 
 def decode_datagram(data: bytes) -> Frame | Undecoded:

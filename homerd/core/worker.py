@@ -427,7 +427,7 @@ class Worker:
             self.script_name,
             self.engine.script.digest,
             ",".join(each.name for each in self.sources),
-            ",".join(f"{sink.name}:{sink.where or '-'}" for sink in self.sinks) or "none",
+            ",".join(map(_shown, self.sinks)) or "none",
         )
         watchdog.start(loop)
         beats = asyncio.create_task(self._beat())
@@ -589,3 +589,10 @@ def _log_prefix(program: Program) -> Callable[[Packet], str] | None:
         return text
 
     return once
+
+
+def _shown(sink: BatchSink) -> str:
+    """A sink and its store, which some have in their names."""
+    if sink.where and sink.name.endswith(sink.where):
+        return sink.name
+    return f"{sink.name}:{sink.where or '-'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -126,7 +127,10 @@ def test_versions_and_packing(send, server):
 def test_a_capture_is_sent(send, server):
     frames = [hep.encode(hep.Frame(3, 2, 17, b"\1\1\1\1", b"\2\2\2\2", 1, 2, 1700000000, n, 1,
                                    payload=b"OPTIONS sip:a SIP/2.0\r\n\r\n")) for n in range(3)]  # fmt: skip
-    assert send(b"".join(frames), "--format", "capture")[0] == 0
+    for options in (["--format", "capture"], []):
+        assert send(b"".join(frames), *options)[0] == 0
+        assert [packet.micros for packet in server(3)] == [0, 1, 2]
+    assert send(gzip.compress(b"".join(frames)))[0] == 0
     assert [packet.micros for packet in server(3)] == [0, 1, 2]
 
 
